@@ -9,3 +9,5 @@ pub mod v1 {
     /// The schema as a serialised `FileDescriptorSet`, for the reflection service.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.v1.bin"));
 }
+
+pub mod tls;
