@@ -1,0 +1,9 @@
+//! The promises of the resolver, one file each. One binary, so that linking is paid once.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
+mod leaks;
+mod malformed;
+mod resolving;
+mod support;
+mod wire;
