@@ -1,26 +1,28 @@
-//! (being built) The objects of the cluster and the pure state machine over them.
+//! The objects of the cluster, the commands that change them, and the pure state machine over them.
+//!
+//! **Architecture invariant:** nothing here does IO, reads a clock, draws a random number or walks
+//! an unordered map. Time and identifiers come in with the commands.
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
+pub mod assignments;
+pub mod check;
+pub mod command;
+pub mod constraint;
+pub mod id;
+pub mod mac;
+pub mod object;
+pub mod rejected;
+pub mod spec;
+pub mod state;
+pub mod task_state;
+pub mod time;
 
-/// All objects of the cluster, a value. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    applied: u64,
-}
-
-/// One decided change; what the Raft log holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Proposal {}
-
-/// What applying a proposal gave.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {}
-
-impl State {
-    /// Applies `proposal`, the entry at `index` of the log: everything or nothing.
-    pub fn apply(&mut self, index: u64, _proposal: &Proposal) -> Outcome {
-        self.applied = index;
-        Outcome {}
-    }
-}
+pub use assignments::{Assignments, Change};
+pub use check::Violation;
+pub use command::{Applied, Command, Outcome, Proposal};
+pub use id::{AttachmentId, ClusterId, NetworkId, NodeId, RequestId, ServiceId, TaskId};
+pub use object::{Attachment, Cluster, Network, Node, Service, Subnet, Task};
+pub use rejected::Rejected;
+pub use state::State;
+pub use task_state::{Desired, TaskState};
+pub use time::Time;

@@ -1,0 +1,166 @@
+//! The invariants of the state, written without looking at how commands are applied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use weft_ipam::{overlaps, vni};
+
+use crate::{id::NetworkId, object::Holder, state::State, task_state::TaskState};
+
+/// An invariant that does not hold, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl State {
+    /// Every invariant that does not hold; empty for any state that commands led to.
+    pub fn check(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        self.check_networks(&mut found);
+        self.check_addresses_held(&mut found);
+        self.check_attachments(&mut found);
+        self.check_tasks(&mut found);
+        self.check_names(&mut found);
+        self.check_nodes(&mut found);
+        found.into_iter().map(Violation).collect()
+    }
+
+    fn check_networks(&self, found: &mut Vec<String>) {
+        let mut vnis = BTreeSet::new();
+        let mut subnets = Vec::new();
+        for network in self.networks() {
+            if !vnis.insert(network.vni) {
+                found.push(format!("two networks have VNI {}", network.vni));
+            }
+            if network.vni < vni::FIRST || network.vni > vni::LAST {
+                found.push(format!("VNI {} is out of range", network.vni));
+            }
+            for subnet in &network.subnets {
+                if subnets.iter().any(|other| overlaps(*other, subnet.cidr)) {
+                    found.push(format!("subnet {} overlaps another", subnet.cidr));
+                }
+                subnets.push(subnet.cidr);
+            }
+        }
+    }
+
+    fn check_addresses_held(&self, found: &mut Vec<String>) {
+        let mut holders: BTreeMap<(NetworkId, IpAddr), String> = BTreeMap::new();
+        let attached = self.attachments().flat_map(|attachment| {
+            let holder = format!("{:?}", attachment.holder);
+            let network = attachment.network;
+            attachment.addresses.iter().map(move |ip| (network, *ip, holder.clone()))
+        });
+        let vips = self.services().flat_map(|service| {
+            let holder = format!("service {}", service.spec.name);
+            service.vips.iter().flat_map(move |(network, addresses)| {
+                let holder = holder.clone();
+                addresses.iter().map(move |ip| (*network, *ip, holder.clone()))
+            })
+        });
+        for (network, address, holder) in attached.chain(vips) {
+            if let Some(other) = holders.insert((network, address), holder.clone()) {
+                found.push(format!("{address} is held by {other} and {holder}"));
+            }
+            let Some(network) = self.network(network) else {
+                found.push(format!("{holder} is on a network that is gone"));
+                continue;
+            };
+            let subnet = network.subnets.iter().find(|s| s.cidr.contains(&address));
+            let Some(subnet) = subnet else {
+                found.push(format!("{address} lies in no subnet of {}", network.spec.name));
+                continue;
+            };
+            let special = address == subnet.cidr.network()
+                || address == subnet.gateway
+                || (address.is_ipv4() && address == subnet.cidr.broadcast())
+                || subnet.auxiliary.values().any(|aux| *aux == address)
+                || !subnet.range.contains(&address);
+            if special {
+                found.push(format!("{address} may not be given out on {}", network.spec.name));
+            }
+            if subnet.resting.contains_key(&address) {
+                found.push(format!("{address} is held and rests"));
+            }
+        }
+    }
+
+    fn check_attachments(&self, found: &mut Vec<String>) {
+        let mut macs = BTreeSet::new();
+        for attachment in self.attachments() {
+            if !macs.insert((attachment.network, attachment.mac)) {
+                found.push(format!("two attachments have MAC {:?}", attachment.mac));
+            }
+            let Holder::Task(task) = attachment.holder;
+            match self.task(task) {
+                Some(task) if task.attachments.contains(&attachment.id) => {
+                    if task.node != attachment.node {
+                        found.push(format!("{:?} and its task differ in node", attachment.id));
+                    }
+                }
+                Some(_) | None => {
+                    found.push(format!("attachment {:?} has no holder", attachment.id));
+                }
+            }
+        }
+    }
+
+    fn check_tasks(&self, found: &mut Vec<String>) {
+        for task in self.tasks() {
+            let name = task.name();
+            if task.attachments.iter().any(|id| self.attachment(*id).is_none()) {
+                found.push(format!("{name} lacks an attachment"));
+            }
+            if task.node.is_some() && task.status.state < TaskState::Assigned {
+                found.push(format!("{name} has a node and is {}", task.status.state));
+            }
+            let alive = !task.status.state.is_final();
+            if alive && task.node.is_some_and(|node| self.node(node).is_none()) {
+                found.push(format!("{name} is on a node that is gone"));
+            }
+            if alive && task.node.is_some() && task.released {
+                found.push(format!("{name} is released and {}", task.status.state));
+            }
+            if task.released && !task.attachments.is_empty() && task.node.is_some() {
+                found.push(format!("{name} is released and holds addresses"));
+            }
+            let placed = task.status.state >= TaskState::Pending && alive;
+            if placed && task.attachments.len() != task.networks.len() {
+                found.push(format!("{name} is {} without its addresses", task.status.state));
+            }
+        }
+    }
+
+    fn check_names(&self, found: &mut Vec<String>) {
+        let mut names = BTreeSet::new();
+        let services = self.services().map(|s| ("service", s.spec.name.to_ascii_lowercase()));
+        let networks = self.networks().map(|n| ("network", n.spec.name.to_ascii_lowercase()));
+        for name in services.chain(networks) {
+            if !names.insert(name.clone()) {
+                found.push(format!("two of {} {}", name.0, name.1));
+            }
+        }
+    }
+
+    fn check_nodes(&self, found: &mut Vec<String>) {
+        let next = self.cluster().map_or(0, |cluster| cluster.next_number);
+        let mut numbers = BTreeSet::new();
+        let mut vteps = BTreeSet::new();
+        for node in self.nodes() {
+            if !numbers.insert(node.number) || node.number >= next {
+                found.push(format!("number {} is not a node's own", node.number));
+            }
+            if !vteps.insert(node.description.data_path) {
+                found.push(format!("two nodes have VTEP {}", node.description.data_path));
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Decided changes: the only thing in the log.
+//!
+//! A command carries the decision (this VNI, this address, this node, this time), never the wish.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AttachmentId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
+    object::{
+        Cluster, ClusterSpec, ExtraToken, NodeDescription, NodeState, Secret, Slot, Stuck, Subnet,
+        UpdateStatus,
+    },
+    rejected::Rejected,
+    spec::{NetworkSpec, NodeSpec, Role, ServiceSpec},
+    task_state::{Desired, TaskState},
+    time::Time,
+};
+
+/// What one entry of the log holds: commands that are applied one after the other, each wholly or
+/// not at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Names the write, so that a retry finds the first result.
+    pub request: Option<RequestId>,
+    /// The leader's clock.
+    pub now: Time,
+    /// What to do.
+    pub commands: Vec<Command>,
+}
+
+/// What applying a proposal gave: a result for each command.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// In the order of the commands.
+    pub results: Vec<Result<Applied, Rejected>>,
+}
+
+impl Outcome {
+    /// The result of a proposal of one command.
+    ///
+    /// # Errors
+    /// The refusal of the first command that was refused.
+    pub fn into_result(self) -> Result<Applied, Rejected> {
+        let mut last = Applied::default();
+        for result in self.results {
+            last = result?;
+        }
+        Ok(last)
+    }
+}
+
+/// What a command made or changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// ID of the object, as text; empty where there is none to name.
+    pub id: String,
+}
+
+/// A node that joins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name in certificates.
+    pub id: NodeId,
+    /// Role and availability.
+    pub spec: NodeSpec,
+    /// What it says of itself.
+    pub description: NodeDescription,
+}
+
+/// An attachment whose addresses were chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewAttachment {
+    /// Its name.
+    pub id: AttachmentId,
+    /// The network.
+    pub network: NetworkId,
+    /// One of each family of the network.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a worker saw of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task.
+    pub task: TaskId,
+    /// How far it has come.
+    pub state: TaskState,
+    /// In words.
+    pub message: String,
+    /// What went wrong, if so.
+    pub error: String,
+    /// Of the container.
+    pub exit_code: Option<i32>,
+    /// Of its first process.
+    pub pid: u32,
+    /// Nothing of it is left on the node: its addresses are free.
+    pub released: bool,
+}
+
+/// What brought a new spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateKind {
+    /// The user's new words.
+    Update,
+    /// The words before the last change.
+    Rollback,
+}
+
+/// One decided change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes the cluster, with its first manager.
+    CreateCluster {
+        /// All of it.
+        cluster: Box<Cluster>,
+        /// Number 1.
+        node: NewNode,
+    },
+    /// Changes the cluster's settings.
+    UpdateCluster {
+        /// Version the caller saw; none takes whatever is there.
+        expect: Option<u64>,
+        /// All settings.
+        spec: ClusterSpec,
+    },
+    /// Replaces the standing token of a role.
+    RotateToken {
+        /// Whose.
+        role: Role,
+        /// The new one.
+        secret: Secret,
+    },
+    /// Adds a token that expires.
+    MintToken {
+        /// The new one.
+        token: ExtraToken,
+    },
+    /// Takes in a node that showed a token.
+    AddNode {
+        /// The node; its role is the token's.
+        node: NewNode,
+        /// What it showed.
+        secret: Secret,
+    },
+    /// Changes what operators set of a node.
+    UpdateNode {
+        /// The node.
+        id: NodeId,
+        /// Version the caller saw; none takes whatever is there.
+        expect: Option<u64>,
+        /// All of it.
+        spec: NodeSpec,
+    },
+    /// Notes what a node says of itself.
+    DescribeNode {
+        /// The node.
+        id: NodeId,
+        /// What it says.
+        description: NodeDescription,
+        /// For a manager: the incarnation of its Raft store.
+        raft_incarnation: Option<String>,
+    },
+    /// Notes whether a node is heard of.
+    SetNodeState {
+        /// The node.
+        id: NodeId,
+        /// The new state.
+        state: NodeState,
+        /// Why.
+        message: String,
+    },
+    /// Puts a node out of the cluster.
+    RemoveNode {
+        /// The node.
+        id: NodeId,
+        /// Also if it is still in touch or has tasks.
+        force: Force,
+    },
+    /// Makes a network.
+    CreateNetwork {
+        /// Its name.
+        id: NetworkId,
+        /// The user's words.
+        spec: NetworkSpec,
+        /// Free when the leader looked.
+        vni: u32,
+        /// Likewise.
+        subnets: Vec<Subnet>,
+    },
+    /// Removes a network nobody uses.
+    RemoveNetwork {
+        /// The network.
+        id: NetworkId,
+    },
+    /// Makes a service.
+    CreateService {
+        /// Its name.
+        id: ServiceId,
+        /// The user's words.
+        spec: Arc<ServiceSpec>,
+        /// One address of each family for each network, in vip mode.
+        vips: BTreeMap<NetworkId, Vec<IpAddr>>,
+    },
+    /// Changes a service.
+    UpdateService {
+        /// The service.
+        id: ServiceId,
+        /// Version the caller saw; none takes whatever is there.
+        expect: Option<u64>,
+        /// All of it.
+        spec: Arc<ServiceSpec>,
+        /// As for `CreateService`.
+        vips: BTreeMap<NetworkId, Vec<IpAddr>>,
+        /// Where the words come from.
+        kind: UpdateKind,
+    },
+    /// Notes how far a change has come.
+    SetUpdateStatus {
+        /// The service.
+        id: ServiceId,
+        /// How far.
+        status: UpdateStatus,
+    },
+    /// Removes a service; its tasks end.
+    RemoveService {
+        /// The service.
+        id: ServiceId,
+    },
+    /// Makes a task for a slot of a service, from the service's present spec.
+    CreateTask {
+        /// Its name.
+        id: TaskId,
+        /// Whose.
+        service: ServiceId,
+        /// Which place.
+        slot: Slot,
+        /// How many failed in a row before it.
+        attempt: u32,
+        /// Not to be started earlier.
+        start_at: Time,
+    },
+    /// Gives a new task its addresses.
+    Attach {
+        /// The task.
+        task: TaskId,
+        /// One for each of its networks.
+        attachments: Vec<NewAttachment>,
+    },
+    /// Gives a task its node.
+    Assign {
+        /// The task.
+        task: TaskId,
+        /// The node.
+        node: NodeId,
+    },
+    /// Notes why a task waits.
+    Explain {
+        /// The task.
+        task: TaskId,
+        /// Why; none when it no longer waits.
+        stuck: Option<Stuck>,
+    },
+    /// Wants a task to end.
+    Stop {
+        /// The task.
+        task: TaskId,
+        /// Shutdown or remove.
+        desired: Desired,
+    },
+    /// Notes what a worker saw.
+    Report {
+        /// The worker.
+        node: NodeId,
+        /// Of its own tasks.
+        reports: Vec<TaskReport>,
+    },
+    /// Drops a task that has ended and holds nothing.
+    Forget {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// Whether a refusal that protects the user is overridden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Do it anyway.
+    Yes,
+}

@@ -1,0 +1,332 @@
+//! What a network is made from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weft_ipam::overlaps;
+
+use super::{Invalid, check_label_count, check_name};
+
+/// Least MTU of a network that carries IPv4 (RFC 791 asks of every link to carry 68 bytes; hosts
+/// expect 576).
+const MTU_MIN: u32 = 576;
+/// Least MTU of a network that carries IPv6 (RFC 8200 section 5).
+const MTU_MIN_IPV6: u32 = 1280;
+/// Largest MTU of a veth device.
+const MTU_MAX: u32 = 65_535;
+/// Prefixes that mean something else to every host, with what they are.
+const SPECIAL: [(&str, &str); 9] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("::ffff:0:0/96", "IPv4-mapped"),
+    ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"),
+    ("::/127", "unspecified and loopback"),
+];
+/// Names that mean something else.
+const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "ingress", "default"];
+
+/// How a network is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Driver {
+    /// Across nodes, by VXLAN.
+    Overlay,
+}
+
+impl Driver {
+    /// The word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+        }
+    }
+}
+
+/// One subnet that the user asked for, in whole or in part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSpec {
+    /// The prefix; none lets the cluster choose.
+    pub subnet: Option<IpNet>,
+    /// The gateway's address; none takes the first.
+    pub gateway: Option<IpAddr>,
+    /// The part that addresses are chosen from; none is all.
+    pub range: Option<IpNet>,
+    /// Addresses that are never given out, by name.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// A user's words on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Unique, without regard to case.
+    pub name: String,
+    /// How it is made.
+    pub driver: Driver,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Driver options as given.
+    pub options: BTreeMap<String, String>,
+    /// Has no way out.
+    pub internal: bool,
+    /// May be joined by containers that are not of a service.
+    pub attachable: bool,
+    /// Wants IPv6, with a chosen subnet if none is given.
+    pub ipv6: bool,
+    /// Subnets asked for.
+    pub pools: Vec<PoolSpec>,
+}
+
+impl NetworkSpec {
+    /// An overlay with defaults for all but its name.
+    pub fn overlay(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            driver: Driver::Overlay,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            pools: Vec::new(),
+        }
+    }
+
+    /// MTU asked for, by Docker's option or by ours.
+    pub fn mtu(&self) -> Option<u32> {
+        let text =
+            ["mtu", "com.docker.network.driver.mtu"].iter().find_map(|o| self.options.get(*o));
+        text.and_then(|text| text.parse().ok())
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that is not allowed.
+    pub fn check(&self) -> Result<(), Invalid> {
+        check_name("network name", &self.name)?;
+        if PREDEFINED.iter().any(|name| name.eq_ignore_ascii_case(&self.name)) {
+            return Err(Invalid::new("network name", &self.name, "the name is predefined"));
+        }
+        check_label_count(&self.labels)?;
+        self.check_options()?;
+        self.pools.iter().try_for_each(PoolSpec::check)?;
+        for (index, pool) in self.pools.iter().enumerate() {
+            let Some(subnet) = pool.subnet else { continue };
+            let earlier = self.pools[..index].iter().filter_map(|pool| pool.subnet);
+            if let Some(other) = earlier.into_iter().find(|other| overlaps(*other, subnet)) {
+                let reason = format!("overlaps {other} of the same network");
+                return Err(Invalid::new("--subnet", subnet, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_options(&self) -> Result<(), Invalid> {
+        for (option, value) in &self.options {
+            match option.as_str() {
+                "mtu" | "com.docker.network.driver.mtu" => self.check_mtu(value)?,
+                // Docker accepts a list of VNIs here; ours are chosen by the leader alone.
+                "com.docker.network.driver.overlay.vxlanid_list" => {
+                    return Err(Invalid::new("option", option, "the VNI is chosen by the cluster"));
+                }
+                "encrypted" => {
+                    return Err(Invalid::new(
+                        "option",
+                        option,
+                        "encrypted overlays are not available in this version",
+                    ));
+                }
+                _ => {
+                    return Err(Invalid::new(
+                        "option",
+                        option,
+                        "unknown for an overlay: must be mtu or com.docker.network.driver.mtu",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_mtu(&self, value: &str) -> Result<(), Invalid> {
+        let carries_ipv6 =
+            self.ipv6 || self.pools.iter().any(|p| matches!(p.subnet, Some(IpNet::V6(_))));
+        let least = if carries_ipv6 { MTU_MIN_IPV6 } else { MTU_MIN };
+        match value.parse::<u32>() {
+            Ok(mtu) if (least..=MTU_MAX).contains(&mtu) => Ok(()),
+            Ok(_) | Err(_) => {
+                let reason = format!("must be a number from {least} to {MTU_MAX}");
+                Err(Invalid::new("option mtu", value, reason))
+            }
+        }
+    }
+}
+
+impl PoolSpec {
+    /// A pool of just this subnet.
+    pub fn of(subnet: IpNet) -> Self {
+        Self { subnet: Some(subnet), ..Self::default() }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let Some(subnet) = self.subnet else { return self.check_without_subnet() };
+        check_subnet(subnet)?;
+        if let Some(range) = self.range.filter(|range| !subnet.contains(range)) {
+            return Err(Invalid::new("--ip-range", range, format!("is not inside {subnet}")));
+        }
+        let mut seen = BTreeSet::new();
+        let gateway = self.gateway.map(|address| ("--gateway", address));
+        let auxiliary = self.auxiliary.values().map(|address| ("--aux-address", *address));
+        for (field, address) in gateway.into_iter().chain(auxiliary) {
+            check_host_address(field, address, subnet)?;
+            if !seen.insert(address) {
+                return Err(Invalid::new(field, address, "is given twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_without_subnet(&self) -> Result<(), Invalid> {
+        let without = |field, value: String| {
+            Err(Invalid::new(field, value, "needs a --subnet that contains it"))
+        };
+        match (self.gateway, self.range, self.auxiliary.values().next()) {
+            (Some(gateway), _, _) => without("--gateway", gateway.to_string()),
+            (None, Some(range), _) => without("--ip-range", range.to_string()),
+            (None, None, Some(address)) => without("--aux-address", address.to_string()),
+            (None, None, None) => Ok(()),
+        }
+    }
+}
+
+fn check_subnet(subnet: IpNet) -> Result<(), Invalid> {
+    let invalid = |reason: String| Invalid::new("--subnet", subnet, reason);
+    if subnet.trunc() != subnet {
+        let corrected = subnet.trunc();
+        return Err(invalid("has host bits set".to_owned())
+            .hint(format!("did you mean --subnet {corrected}?")));
+    }
+    if subnet.prefix_len() == 0 {
+        return Err(invalid("is the whole address space".to_owned()));
+    }
+    for (prefix, what) in SPECIAL {
+        let special: IpNet = prefix.parse().expect("the table holds prefixes");
+        if overlaps(special, subnet) {
+            return Err(invalid(format!("overlaps {prefix} ({what})")));
+        }
+    }
+    if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+        let longest = subnet.max_prefix_len() - 2;
+        return Err(invalid(format!("is too small: at most /{longest}, for a gateway and a task")));
+    }
+    Ok(())
+}
+
+fn check_host_address(field: &str, address: IpAddr, subnet: IpNet) -> Result<(), Invalid> {
+    if !subnet.contains(&address) {
+        return Err(Invalid::new(field, address, format!("is not inside {subnet}")));
+    }
+    if address == subnet.network() {
+        return Err(Invalid::new(field, address, format!("is the network address of {subnet}")));
+    }
+    if address.is_ipv4() && address == subnet.broadcast() {
+        return Err(Invalid::new(field, address, format!("is the broadcast address of {subnet}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(subnet: &str) -> PoolSpec {
+        PoolSpec::of(subnet.parse().unwrap())
+    }
+
+    fn refused(spec: &NetworkSpec) -> String {
+        spec.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn bad_subnets_each_have_their_own_message() {
+        let cases = [
+            ("10.0.0.5/24", "has host bits set"),
+            ("0.0.0.0/0", "is the whole address space"),
+            ("127.0.0.0/16", "overlaps 127.0.0.0/8 (loopback)"),
+            ("169.254.0.0/16", "link-local"),
+            ("224.0.0.0/24", "multicast"),
+            ("240.0.0.0/8", "reserved"),
+            ("::/0", "is the whole address space"),
+            ("fe80::/64", "link-local"),
+            ("ff02::/64", "multicast"),
+            ("::ffff:0:0/97", "IPv4-mapped"),
+            ("10.0.0.0/31", "too small"),
+            ("10.0.0.1/32", "too small"),
+            ("fd00::/127", "too small"),
+        ];
+        for (subnet, reason) in cases {
+            let mut spec = NetworkSpec::overlay("n");
+            spec.pools.push(pool(subnet));
+            let error = refused(&spec);
+            assert!(error.contains(reason), "{subnet}: {error}");
+        }
+        let mut spec = NetworkSpec::overlay("n");
+        spec.pools.push(pool("10.0.0.5/24"));
+        assert_eq!(spec.check().unwrap_err().hint.unwrap(), "did you mean --subnet 10.0.0.0/24?");
+    }
+
+    #[test]
+    fn addresses_must_lie_inside() {
+        let cases: &[(&str, fn(&mut PoolSpec))] = &[
+            ("invalid --gateway \"10.1.0.1\": is not inside", |p| {
+                p.gateway = Some("10.1.0.1".parse().unwrap());
+            }),
+            ("is the network address", |p| p.gateway = Some("10.0.0.0".parse().unwrap())),
+            ("is the broadcast address", |p| p.gateway = Some("10.0.0.255".parse().unwrap())),
+            ("is not inside", |p| p.gateway = Some("fd00::1".parse().unwrap())),
+            ("--ip-range", |p| p.range = Some("10.0.1.0/25".parse().unwrap())),
+            ("is given twice", |p| {
+                p.gateway = Some("10.0.0.9".parse().unwrap());
+                p.auxiliary.insert("a".into(), "10.0.0.9".parse().unwrap());
+            }),
+            ("needs a --subnet", |p| {
+                p.subnet = None;
+                p.gateway = Some("10.0.0.9".parse().unwrap());
+            }),
+        ];
+        for (reason, spoil) in cases {
+            let mut spec = NetworkSpec::overlay("n");
+            let mut pool = pool("10.0.0.0/24");
+            spoil(&mut pool);
+            spec.pools.push(pool);
+            assert!(refused(&spec).contains(reason), "{}", refused(&spec));
+        }
+    }
+
+    #[test]
+    fn options_and_names() {
+        for name in ["host", "None", "INGRESS", "bridge"] {
+            assert!(refused(&NetworkSpec::overlay(name)).contains("predefined"));
+        }
+        for (option, value) in
+            [("mtu", "10"), ("mtu", "x"), ("com.docker.network.driver.mtu", "65536"), ("foo", "1")]
+        {
+            let mut spec = NetworkSpec::overlay("n");
+            spec.options.insert(option.into(), value.into());
+            assert!(spec.check().is_err(), "{option}={value}");
+        }
+        let mut spec = NetworkSpec::overlay("n");
+        spec.options.insert("mtu".into(), "1400".into());
+        assert_eq!((spec.check(), spec.mtu()), (Ok(()), Some(1400)));
+        spec.options.insert("mtu".into(), "1000".into());
+        spec.ipv6 = true;
+        assert!(refused(&spec).contains("from 1280"));
+    }
+}

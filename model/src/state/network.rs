@@ -1,0 +1,334 @@
+//! Networks, and which of their addresses are used by whom.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use weft_ipam::{Pool, Use, choose_address, overlaps, vni};
+
+use super::{State, not_found};
+use crate::{
+    command::Applied,
+    id::NetworkId,
+    object::{Holder, Meta, Network, Subnet},
+    rejected::Rejected,
+    spec::NetworkSpec,
+};
+
+/// How long a released address rests: longer than the TTL of names and than the timeout of an idle
+/// UDP flow in connection tracking (30 s).
+const REST: Duration = Duration::from_secs(60);
+
+/// How the addresses of one subnet are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressUse {
+    /// Addresses that can be given out.
+    pub size: u128,
+    /// Held by tasks.
+    pub tasks: usize,
+    /// Held by tasks of nodes that are out of touch: they stay held until the node is back.
+    pub out_of_touch: usize,
+    /// Held by services.
+    pub vips: usize,
+    /// Released less than 60 s ago.
+    pub resting: usize,
+}
+
+impl AddressUse {
+    /// Addresses that nobody holds; those at rest included.
+    pub fn free(&self) -> u128 {
+        self.size.saturating_sub((self.tasks + self.vips) as u128)
+    }
+}
+
+impl State {
+    pub(super) fn create_network(
+        &mut self,
+        id: NetworkId,
+        spec: &NetworkSpec,
+        vni: u32,
+        subnets: &[Subnet],
+    ) -> Result<Applied, Rejected> {
+        self.has_cluster()?;
+        spec.check()?;
+        let same = |other: &str| other.eq_ignore_ascii_case(&spec.name);
+        if let Some(other) = self.networks().find(|n| n.id == id || same(&n.spec.name)) {
+            return Err(Rejected::Exists {
+                kind: "network".to_owned(),
+                name: spec.name.clone(),
+                id: other.id.short(),
+            });
+        }
+        let in_range = (vni::FIRST..=vni::LAST).contains(&vni);
+        if !in_range || self.networks().any(|network| network.vni == vni) {
+            return Err(Rejected::Forbidden {
+                what: format!("VNI {vni} cannot be used"),
+                why: "it is taken or out of range".to_owned(),
+                hint: String::new(),
+            });
+        }
+        self.check_subnets(subnets)?;
+        let meta = Meta::new(self.now);
+        let network = Network { id, meta, spec: spec.clone(), vni, subnets: subnets.to_vec() };
+        self.networks.insert_mut(id, Arc::new(network));
+        self.change_cluster(|cluster| cluster.last_vni = Some(vni))?;
+        Ok(Applied::of(id))
+    }
+
+    fn check_subnets(&self, subnets: &[Subnet]) -> Result<(), Rejected> {
+        if subnets.is_empty() {
+            return Err(Rejected::Forbidden {
+                what: "the network has no subnet".to_owned(),
+                why: "none was chosen".to_owned(),
+                hint: String::new(),
+            });
+        }
+        for (index, subnet) in subnets.iter().enumerate() {
+            let inside =
+                subnet.cidr.contains(&subnet.gateway) && subnet.cidr.contains(&subnet.range);
+            if !inside {
+                return Err(Rejected::Address {
+                    address: subnet.gateway,
+                    network: subnet.cidr.to_string(),
+                    reason: "gateway or range lies outside".to_owned(),
+                });
+            }
+            let earlier = subnets[..index].iter().map(|s| (s.cidr, "the same network".to_owned()));
+            let others = self.networks().flat_map(|network| {
+                let owner = format!("network {}", network.spec.name);
+                network.subnets.iter().map(move |s| (s.cidr, owner.clone()))
+            });
+            if let Some((other, owner)) =
+                earlier.chain(others).find(|(other, _)| overlaps(*other, subnet.cidr))
+            {
+                return Err(Rejected::Overlap { subnet: subnet.cidr, other, owner });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_network(&mut self, id: NetworkId) -> Result<Applied, Rejected> {
+        let network = self.network(id).ok_or_else(|| not_found("network", id))?;
+        let users = self.network_users(id);
+        if !users.is_empty() {
+            return Err(Rejected::InUse {
+                kind: "network".to_owned(),
+                name: network.spec.name.clone(),
+                users,
+            });
+        }
+        self.networks.remove_mut(&id);
+        Ok(Applied::of(id))
+    }
+
+    /// Who uses a network: services, and tasks whose service is gone.
+    pub fn network_users(&self, id: NetworkId) -> Vec<String> {
+        let services = self
+            .services()
+            .filter(|service| service.spec.networks.iter().any(|usage| usage.network == id))
+            .map(|service| format!("service {}", service.spec.name));
+        let tasks = self
+            .attachments()
+            .filter(|attachment| attachment.network == id)
+            .filter_map(|attachment| {
+                let Holder::Task(task) = attachment.holder;
+                self.task(task)
+            })
+            .filter(|task| self.service(task.service).is_none())
+            .map(|task| format!("task {}", task.name()));
+        services.chain(tasks).collect()
+    }
+
+    /// The addresses of a network that somebody holds.
+    pub fn taken(&self, id: NetworkId) -> BTreeSet<IpAddr> {
+        let attached = self
+            .attachments()
+            .filter(|attachment| attachment.network == id)
+            .flat_map(|attachment| attachment.addresses.iter().copied());
+        let vips = self
+            .services()
+            .filter_map(|service| service.vips.get(&id))
+            .flat_map(|addresses| addresses.iter().copied());
+        attached.chain(vips).collect()
+    }
+
+    /// One free address of each family, chosen anew.
+    ///
+    /// # Errors
+    /// [`Rejected::Exhausted`] with how many of each use there are, and what to do.
+    pub fn choose_addresses(&self, id: NetworkId) -> Result<Vec<IpAddr>, Rejected> {
+        let network = self.network(id).ok_or_else(|| not_found("network", id))?;
+        let taken = self.taken(id);
+        let mut chosen: Vec<IpAddr> = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let subnets: Vec<_> =
+                network.subnets.iter().filter(|s| family.is_of(s.cidr.addr())).collect();
+            let found = subnets.iter().find_map(|subnet| subnet.choose(&taken, self.now).ok());
+            match found {
+                Some(address) => chosen.push(address),
+                None if subnets.is_empty() => {}
+                None => return Err(self.exhausted(network)),
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The refusal of a network that has no address left.
+    fn exhausted(&self, network: &Network) -> Rejected {
+        let uses: Vec<_> = network
+            .subnets
+            .iter()
+            .map(|subnet| {
+                let usage = self.address_use(network, subnet);
+                let silent = if usage.out_of_touch == 0 {
+                    String::new()
+                } else {
+                    format!(" ({} of nodes that are out of touch)", usage.out_of_touch)
+                };
+                format!(
+                    "{} has {} addresses: {} held by tasks{silent}, {} by VIPs",
+                    subnet.cidr, usage.size, usage.tasks, usage.vips
+                )
+            })
+            .collect();
+        Rejected::Exhausted {
+            pool: format!("network {}", network.spec.name),
+            detail: uses.join("; "),
+            hint: "scale down, use --endpoint-mode dnsrr to save the VIP, bring back or remove \
+                   nodes that are out of touch (weft node rm --force), or make a larger network"
+                .to_owned(),
+        }
+    }
+
+    /// How the addresses of a subnet are used.
+    pub fn address_use(&self, network: &Network, subnet: &Subnet) -> AddressUse {
+        let inside = |addresses: &[IpAddr]| {
+            addresses.iter().filter(|address| subnet.cidr.contains(*address)).count()
+        };
+        let mut usage = AddressUse {
+            size: subnet.size(),
+            resting: subnet.resting.values().filter(|at| self.now.since(**at) < REST).count(),
+            ..AddressUse::default()
+        };
+        for attachment in self.attachments().filter(|a| a.network == network.id) {
+            let held = inside(&attachment.addresses);
+            usage.tasks += held;
+            let node = attachment.node.and_then(|node| self.node(node));
+            if node.is_some_and(|node| !node.in_touch()) {
+                usage.out_of_touch += held;
+            }
+        }
+        let vips = self.services().filter_map(|service| service.vips.get(&network.id));
+        usage.vips = vips.map(|addresses| inside(addresses)).sum();
+        usage
+    }
+
+    /// Checks that the addresses are one of each family of the network, free and allowed, and
+    /// moves the cursors.
+    pub(super) fn take_addresses(
+        &mut self,
+        id: NetworkId,
+        addresses: &[IpAddr],
+    ) -> Result<(), Rejected> {
+        let network = self.network(id).ok_or_else(|| not_found("network", id))?;
+        let refused = |address: &IpAddr, reason: &str| Rejected::Address {
+            address: *address,
+            network: network.spec.name.clone(),
+            reason: reason.to_owned(),
+        };
+        let taken = self.taken(id);
+        let mut next = Network::clone(network);
+        for address in addresses {
+            if taken.contains(address) {
+                return Err(refused(address, "is taken"));
+            }
+            let subnet = next.subnets.iter_mut().find(|subnet| subnet.may_give(address));
+            let subnet = subnet.ok_or_else(|| refused(address, "may not be given out"))?;
+            subnet.cursor = Some(*address);
+            subnet.resting.remove(address);
+        }
+        let wanted = super::families(network.subnets.iter().map(|s| &s.gateway));
+        let given = super::families(addresses);
+        let fits = |wanted: usize, given: usize| given == wanted.min(1);
+        if !fits(wanted.0, given.0) || !fits(wanted.1, given.1) {
+            return Err(Rejected::Forbidden {
+                what: format!("an attachment to network {} is refused", network.spec.name),
+                why: "it must have one address of each family".to_owned(),
+                hint: String::new(),
+            });
+        }
+        self.networks.insert_mut(id, Arc::new(next));
+        Ok(())
+    }
+
+    /// Lays addresses that nobody holds any more to rest.
+    pub(super) fn rest_addresses(&mut self, id: NetworkId, addresses: &[IpAddr]) {
+        let now = self.now;
+        let Some(network) = self.network(id) else { return };
+        let mut next = Network::clone(network);
+        for subnet in &mut next.subnets {
+            subnet.resting.retain(|_, at| now.since(*at) < REST);
+            let own = addresses.iter().filter(|address| subnet.cidr.contains(*address));
+            subnet.resting.extend(own.map(|address| (*address, now)));
+        }
+        self.networks.insert_mut(id, Arc::new(next));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn is_of(self, address: IpAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
+impl Subnet {
+    fn reserved(&self) -> BTreeSet<IpAddr> {
+        self.auxiliary.values().copied().chain([self.gateway]).collect()
+    }
+
+    fn with_pool<T>(&self, look: impl FnOnce(Pool<'_>) -> T) -> T {
+        let reserved = self.reserved();
+        look(Pool {
+            subnet: self.cidr,
+            range: self.range,
+            reserved: &reserved,
+            cursor: self.cursor,
+        })
+    }
+
+    /// How many addresses can be given out.
+    pub fn size(&self) -> u128 {
+        self.with_pool(|pool| pool.size())
+    }
+
+    /// Whether the address may be held by a task or a VIP.
+    pub fn may_give(&self, address: &IpAddr) -> bool {
+        self.with_pool(|pool| pool.may_give(address))
+    }
+
+    fn choose(
+        &self,
+        taken: &BTreeSet<IpAddr>,
+        now: crate::Time,
+    ) -> Result<IpAddr, weft_ipam::Exhausted> {
+        let resting: BTreeMap<IpAddr, u64> = self
+            .resting
+            .iter()
+            .filter(|(_, at)| now.since(**at) < REST)
+            .map(|(address, at)| (*address, at.0))
+            .collect();
+        self.with_pool(|pool| choose_address(pool, Use { taken, resting: &resting }))
+    }
+}

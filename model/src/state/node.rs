@@ -1,0 +1,197 @@
+//! Nodes: joining, describing, and leaving.
+
+use std::sync::Arc;
+
+use super::{State, expect_version, not_found};
+use crate::{
+    command::{Applied, Force, NewNode},
+    id::NodeId,
+    object::{Meta, Node, NodeDescription, NodeState, Secret},
+    rejected::Rejected,
+    spec::{NodeSpec, Role, check_label_count},
+    task_state::TaskState,
+};
+
+impl State {
+    pub(super) fn add_node(&mut self, node: &NewNode, secret: Secret) -> Result<Applied, Rejected> {
+        let role = self.role_of_token(&secret)?;
+        if role != node.spec.role {
+            return Err(Rejected::Token);
+        }
+        self.use_token(&secret)?;
+        self.insert_node(node)
+    }
+
+    pub(super) fn insert_node(&mut self, new: &NewNode) -> Result<Applied, Rejected> {
+        if self.nodes.contains_key(&new.id) {
+            let id = new.id.to_string();
+            return Err(Rejected::Exists { kind: "node".to_owned(), name: id.clone(), id });
+        }
+        self.check_addresses(new.id, &new.description)?;
+        let number = self.has_cluster()?.next_number;
+        self.change_cluster(|cluster| cluster.next_number += 1)?;
+        let node = Node {
+            id: new.id,
+            meta: Meta::new(self.now),
+            number,
+            spec: new.spec.clone(),
+            description: new.description.clone(),
+            state: NodeState::Unknown,
+            since: self.now,
+            message: "has not yet spoken".to_owned(),
+            raft_incarnation: None,
+        };
+        self.nodes.insert_mut(new.id, Arc::new(node));
+        Ok(Applied::of(new.id))
+    }
+
+    /// Two members with one VTEP would get each other's frames.
+    fn check_addresses(&self, id: NodeId, new: &NodeDescription) -> Result<(), Rejected> {
+        let other = self.nodes().find(|node| {
+            node.id != id
+                && (node.description.data_path == new.data_path
+                    || node.description.address == new.address)
+        });
+        other.map_or(Ok(()), |other| {
+            Err(Rejected::Forbidden {
+                what: format!("node {} cannot use address {}", new.hostname, new.data_path),
+                why: format!("node {} ({}) has it", other.description.hostname, other.id.short()),
+                hint: format!(
+                    "if that node is gone: weft node rm --force {}; else give another \
+                     --advertise-addr or --data-path-addr",
+                    other.id.short()
+                ),
+            })
+        })
+    }
+
+    pub(super) fn update_node(
+        &mut self,
+        id: NodeId,
+        expect: Option<u64>,
+        spec: &NodeSpec,
+    ) -> Result<Applied, Rejected> {
+        let node = self.node(id).ok_or_else(|| not_found("node", id))?;
+        expect_version("node", &node.description.hostname, expect, node.meta.version)?;
+        check_label_count(&spec.labels)?;
+        let demoted = node.spec.role == Role::Manager && spec.role == Role::Worker;
+        if demoted && self.managers() == 1 {
+            return Err(last_manager("demoted", &node.description.hostname));
+        }
+        self.change_node(id, |node| node.spec = spec.clone())
+    }
+
+    pub(super) fn describe_node(
+        &mut self,
+        id: NodeId,
+        description: &NodeDescription,
+        raft_incarnation: Option<&str>,
+    ) -> Result<Applied, Rejected> {
+        let node = self.node(id).ok_or_else(|| not_found("node", id))?;
+        self.check_addresses(id, description)?;
+        if let (Some(known), Some(shown)) = (node.raft_incarnation.as_deref(), raft_incarnation)
+            && known != shown
+        {
+            return Err(Rejected::Forbidden {
+                what: format!("manager {} is refused", node.description.hostname),
+                why: "its Raft store is not the one it had: wiped, rolled back or copied"
+                    .to_owned(),
+                hint: "demote it and promote it again, or remove it and join anew".to_owned(),
+            });
+        }
+        let same = node.description == *description
+            && (raft_incarnation.is_none() || node.raft_incarnation.as_deref() == raft_incarnation);
+        if same {
+            return Ok(Applied::of(id));
+        }
+        self.change_node(id, |node| {
+            node.description = description.clone();
+            if let Some(incarnation) = raft_incarnation {
+                node.raft_incarnation = Some(incarnation.to_owned());
+            }
+        })
+    }
+
+    pub(super) fn set_node_state(
+        &mut self,
+        id: NodeId,
+        state: NodeState,
+        message: &str,
+    ) -> Result<Applied, Rejected> {
+        let now = self.now;
+        let node = self.node(id).ok_or_else(|| not_found("node", id))?;
+        if node.state == state {
+            return Ok(Applied::of(id));
+        }
+        self.change_node(id, |node| {
+            node.state = state;
+            node.since = now;
+            node.message = message.to_owned();
+        })
+    }
+
+    pub(super) fn remove_node(&mut self, id: NodeId, force: Force) -> Result<Applied, Rejected> {
+        let node = self.node(id).ok_or_else(|| not_found("node", id))?;
+        let name = node.description.hostname.clone();
+        if node.spec.role == Role::Manager {
+            if self.managers() == 1 {
+                return Err(last_manager("removed", &name));
+            }
+            return Err(Rejected::Forbidden {
+                what: format!("node {name} cannot be removed"),
+                why: "it is a manager".to_owned(),
+                hint: format!("weft node demote {name}"),
+            });
+        }
+        if force == Force::No && node.state != NodeState::Down {
+            return Err(Rejected::Forbidden {
+                what: format!("node {name} cannot be removed"),
+                why: format!("it is {}", node.state.word()),
+                hint: format!("on that node: weft cluster leave; or weft node rm --force {name}"),
+            });
+        }
+        self.orphan_tasks(id);
+        self.nodes.remove_mut(&id);
+        Ok(Applied::of(id))
+    }
+
+    /// The tasks of a node that is gone for good: whatever they held is free.
+    fn orphan_tasks(&mut self, node: NodeId) {
+        let tasks: Vec<_> = self.tasks_on(node).map(|task| task.id).collect();
+        for id in tasks {
+            self.release(id);
+            let now = self.now;
+            self.change_task(id, |task| {
+                if !task.status.state.is_final() {
+                    task.status.state = TaskState::Orphaned;
+                    task.status.since = now;
+                    task.status.message = "its node was removed".to_owned();
+                }
+            });
+        }
+    }
+
+    fn managers(&self) -> usize {
+        self.nodes().filter(|node| node.spec.role == Role::Manager).count()
+    }
+
+    pub(super) fn change_node(
+        &mut self,
+        id: NodeId,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<Applied, Rejected> {
+        let mut node = Node::clone(self.node(id).ok_or_else(|| not_found("node", id))?);
+        change(&mut node);
+        node.meta.touch(self.now);
+        self.nodes.insert_mut(id, Arc::new(node));
+        Ok(Applied::of(id))
+    }
+}
+
+fn last_manager(verb: &str, name: &str) -> Rejected {
+    Rejected::Forbidden {
+        what: format!("node {name} cannot be {verb}"),
+        why: "it is the last manager".to_owned(),
+        hint: "promote another node first: weft node promote NODE".to_owned(),
+    }
+}
