@@ -31,6 +31,10 @@ pub mod renewal;
 pub mod request;
 pub mod serve;
 pub mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 pub mod unix;
 mod verify;
@@ -38,8 +42,8 @@ mod verify;
 pub use accept::{AcceptLimits, Incoming, Listener, incoming};
 pub use address::HostPort;
 pub use bootstrap::bootstrap_client_config;
-pub use config::{anonymous_client_config, client_config, server_config};
-pub use connect::{anonymous_channel, bootstrap_channel, channel};
+pub use config::{anonymous_client_config, client_config, client_config_to_node, server_config};
+pub use connect::{anonymous_channel, bootstrap_channel, channel, channel_to_node};
 pub use connection::{Connection, ConnectionInfo, peer_of};
 pub use identity::{Identity, IdentityError};
 pub use live::LiveIdentity;
@@ -48,7 +52,8 @@ pub use registry::Registry;
 pub use renewal::renew_at;
 pub use request::NodeKey;
 pub use token::{JoinToken, TokenFormatError, ca_digest};
-pub use unix::{UnixConnected, unix_channel, unix_incoming};
+pub use unix::{UnixConnected, bind_unix, unix_channel, unix_incoming};
+pub use verify::{IssuedError, issued_by};
 
 /// The only protocol spoken inside TLS, as ALPN names it (RFC 7301, RFC 9113 section 3.1).
 pub const ALPN_H2: &[u8] = b"h2";

@@ -35,23 +35,34 @@ pub fn server_config(live: &LiveIdentity) -> Arc<ServerConfig> {
 /// What a node calls managers with: shows its live certificate, expects a manager of its own
 /// cluster.
 pub fn client_config(live: &LiveIdentity) -> Arc<ClientConfig> {
-    finish(to_managers(live).with_client_cert_resolver(Arc::new(live.clone())))
+    finish(to_managers(live, None).with_client_cert_resolver(Arc::new(live.clone())))
+}
+
+/// The same, expecting one particular manager: for Raft, where an answer of another node is no
+/// answer.
+pub fn client_config_to_node(live: &LiveIdentity, node_id: &str) -> Arc<ClientConfig> {
+    let builder = to_managers(live, Some(node_id.to_owned()));
+    finish(builder.with_client_cert_resolver(Arc::new(live.clone())))
 }
 
 /// The same without showing a certificate: for a node whose own has expired and who asks for a new
 /// one.
 pub fn anonymous_client_config(live: &LiveIdentity) -> Arc<ClientConfig> {
-    finish(to_managers(live).with_no_client_auth())
+    finish(to_managers(live, None).with_no_client_auth())
 }
 
-fn to_managers(live: &LiveIdentity) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+fn to_managers(
+    live: &LiveIdentity,
+    node_id: Option<String>,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let verifier = ServerVerifier { live: live.clone(), node_id };
     ClientConfig::builder_with_details(provider(), live.clock())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect(RING_SPEAKS_TLS13)
         // "Dangerous" is rustls's word for any verifier of one's own; ours asks rustls first and
         // then asks for more.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier(live.clone())))
+        .with_custom_certificate_verifier(Arc::new(verifier))
 }
 
 pub(super) fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, OtherError};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -19,7 +19,7 @@ use tower::service_fn;
 
 use super::address::HostPort;
 use super::bootstrap::bootstrap_client_config;
-use super::config::{anonymous_client_config, client_config};
+use super::config::{anonymous_client_config, client_config, client_config_to_node};
 use super::live::LiveIdentity;
 use super::peer::Role;
 use super::token::JoinToken;
@@ -61,6 +61,11 @@ pub enum ConnectError {
 /// Calls the manager at `address` as ourselves.
 pub fn channel(live: &LiveIdentity, address: &HostPort) -> Channel {
     channel_with(client_config(live), address)
+}
+
+/// Calls the manager at `address` as ourselves, if it is the node `node_id`.
+pub fn channel_to_node(live: &LiveIdentity, address: &HostPort, node_id: &str) -> Channel {
+    channel_with(client_config_to_node(live, node_id), address)
 }
 
 /// Calls the manager at `address` without showing a certificate, to renew one that has expired.
@@ -120,5 +125,18 @@ async fn dial_patiently(
     connector
         .connect(name, stream)
         .await
-        .map_err(|source| ConnectError::Tls { address: address.clone(), source })
+        .map_err(|error| ConnectError::Tls { address: address.clone(), source: in_words(error) })
+}
+
+/// Our own reasons to refuse a certificate as sentences: rustls would print them as they stand in
+/// the source text.
+fn in_words(error: io::Error) -> io::Error {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match reason {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refused)))) => {
+            io::Error::new(error.kind(), refused.to_string())
+        }
+        // The other reasons are of rustls, which words them itself.
+        _ => error,
+    }
 }

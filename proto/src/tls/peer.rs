@@ -7,9 +7,9 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// Longest id that a certificate may carry: a DNS label (RFC 1035 section 2.3.4), as ids are
-/// subject names too.
-pub const MAX_ID_LENGTH: usize = 63;
+/// Longest id that a certificate may carry: common and organization names end there (RFC 5280
+/// appendix A.1, `ub-common-name`), and 32 bytes in hexadecimal fit exactly.
+pub const MAX_ID_LENGTH: usize = 64;
 
 /// What a certificate allows its holder to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +37,15 @@ impl Role {
 
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl From<weft_model::spec::Role> for Role {
+    fn from(role: weft_model::spec::Role) -> Self {
+        match role {
+            weft_model::spec::Role::Manager => Self::Manager,
+            weft_model::spec::Role::Worker => Self::Worker,
+        }
     }
 }
 

@@ -180,3 +180,6 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,8 @@ use thiserror::Error;
 
 use super::identity::provider;
 use super::live::LiveIdentity;
-use super::peer::{Peer, Role};
+use super::peer::{Peer, PeerError, Role};
+use super::pem;
 
 /// A set of roots, ready to check chains against. Cheap to clone.
 #[derive(Clone)]
@@ -94,6 +95,32 @@ impl Trust {
     }
 }
 
+/// Whose certificate this is, if one of the roots issued it at any time: it may have expired since.
+///
+/// For a node that comes back after its certificate has ended; what it may still do is up to the
+/// caller, who must also see a proof that it holds the key.
+pub fn issued_by(roots_pem: &str, certificate_der: &[u8]) -> Result<Peer, IssuedError> {
+    let roots = pem::certificates(roots_pem).map_err(|_| IssuedError::Roots)?;
+    let peer = Peer::from_der(certificate_der)?;
+    let leaf = CertificateDer::from(certificate_der);
+    Trust::new(&roots)?.check_own(std::slice::from_ref(&leaf), peer.not_before)?;
+    Ok(peer)
+}
+
+/// Why a certificate is not one that the roots issued.
+#[derive(Debug, Error)]
+pub enum IssuedError {
+    /// The roots are not PEM.
+    #[error("the roots are not PEM")]
+    Roots,
+    /// The certificate has no usable subject.
+    #[error("the certificate is not of a cluster")]
+    Subject(#[from] PeerError),
+    /// No root issued it.
+    #[error("the certificate is not signed by a trusted root")]
+    Trust(#[from] TrustError),
+}
+
 /// A chain that is signed properly and still not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Refused {
@@ -101,6 +128,8 @@ pub(super) enum Refused {
     OtherCluster { ours: String, found: String },
     #[error("the server is a {role}, not a manager")]
     NotManager { role: Role },
+    #[error("the server is node {found}, not {wanted}")]
+    OtherNode { wanted: String, found: String },
     #[error("the server did not present the root certificate that the join token names")]
     OtherRoot,
 }
@@ -172,7 +201,23 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// What a node believes of the server it calls: a manager of our cluster.
-pub(super) struct ServerVerifier(pub(super) LiveIdentity);
+pub(super) struct ServerVerifier {
+    pub(super) live: LiveIdentity,
+    /// The one node it must be; any manager if not given.
+    pub(super) node_id: Option<String>,
+}
+
+impl ServerVerifier {
+    fn check_node(&self, peer: &Peer) -> Result<(), Error> {
+        match &self.node_id {
+            Some(wanted) if *wanted != peer.node_id => Err(refuse(Refused::OtherNode {
+                wanted: wanted.clone(),
+                found: peer.node_id.clone(),
+            })),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
 
 impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
@@ -183,8 +228,9 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let peer = self.0.trust().check_manager(leaf, rest, name, now)?;
-        same_cluster(&self.0, &peer)?;
+        let peer = self.live.trust().check_manager(leaf, rest, name, now)?;
+        same_cluster(&self.live, &peer)?;
+        self.check_node(&peer)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -194,7 +240,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.trust().servers.verify_tls12_signature(message, certificate, signed)
+        self.live.trust().servers.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -203,11 +249,11 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.trust().servers.verify_tls13_signature(message, certificate, signed)
+        self.live.trust().servers.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.trust().servers.supported_verify_schemes()
+        self.live.trust().servers.supported_verify_schemes()
     }
 }
 
