@@ -3,7 +3,7 @@
 //! The reading order is the order of a query. [`wire`] turns bytes into a question, [`resolve`]
 //! decides what the asker may know (pure: zones, asker, question), [`answer`] writes the reply,
 //! `server` moves bytes between sockets and those functions, and `forward` relays what is not
-//! ours to the upstream servers. `files` writes the three files a container reads names with.
+//! ours to the upstream servers. [`files`] writes the three files a container reads names with.
 //!
 //! **Architecture invariant:** this crate depends on nothing of ours, and only `server` and
 //! `forward` do IO, read the clock or draw randomness. A query never waits for a manager.
@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod asker;
+pub mod files;
 pub mod limits;
 pub mod resolve;
 pub mod reverse;
