@@ -244,7 +244,8 @@ mod tests {
         assert_eq!(good().check(), Ok(()));
         let network = NetworkId::from_bytes([1; 32]);
         let usage = NetworkUse { network, aliases: vec!["a b".into()] };
-        let cases: Vec<(&str, Box<dyn Fn(&mut ServiceSpec)>)> = vec![
+        type Spoil = Box<dyn Fn(&mut ServiceSpec)>;
+        let cases: Vec<(&str, Spoil)> = vec![
             ("service name", Box::new(|s| s.name = "a.b".into())),
             ("service name", Box::new(|s| s.name = String::new())),
             ("--replicas", Box::new(|s| s.mode = Mode::Replicated { replicas: 10_001 })),

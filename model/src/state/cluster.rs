@@ -92,8 +92,7 @@ impl State {
             .into_iter()
             .chain(extra.map(|token| (&token.secret, token.role)))
             .filter(|(other, _)| same(other))
-            .map(|(_, role)| role)
-            .last()
+            .fold(None, |_, (_, role)| Some(role))
             .ok_or(Rejected::Token)
     }
 
