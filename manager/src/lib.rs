@@ -1,2 +1,4 @@
 //! (being built)
 pub mod ca;
+pub(crate) mod raft;
+pub mod store;

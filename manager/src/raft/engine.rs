@@ -1,0 +1,328 @@
+//! One running store: everything of this folder put together.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::codec;
+use super::errors::{self, Lead};
+use super::fence::{Boot, Refusal};
+use super::files::Files;
+use super::hub::Hub;
+use super::identity::{self, Draws};
+use super::inbox::Inbox;
+use super::log::disk::DiskLog;
+use super::log::memory::MemoryLog;
+use super::log::{self, LogStore};
+use super::machine::{MachineStore, View, Work};
+use super::network::Network;
+use super::runtime::seeded;
+use super::snapshot::Snapshots;
+use super::supervise::{self, Signals};
+use super::types::{Blob, Raft};
+use super::wire::MAX_PROPOSAL_BYTES;
+use crate::store::{
+    Backend, FatalError, IdentityError, Leadership, Machine, OpenError, ProposeError, ReadError,
+    StoreConfig, Transport,
+};
+
+/// Folder of the log in the store's directory.
+const LOG_DIR: &str = "log";
+/// Folder of the snapshots in the store's directory.
+const SNAPSHOT_DIR: &str = "snapshots";
+/// Entries in one append message at most; their bytes are bounded when they are read.
+const ENTRIES_PER_MESSAGE: u64 = 300;
+/// Purged entries collected before the log file is touched.
+const PURGE_BATCH: u64 = 256;
+/// How long `shutdown` waits for the library to let go of the log files.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+
+/// A running store. [`crate::store::Store`] is the handle to it.
+pub(crate) struct Engine<M: Machine> {
+    pub(super) config: StoreConfig,
+    pub(super) raft: Raft<M>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) view: Arc<View<M>>,
+    pub(super) signals: Arc<Signals>,
+    inbox: Inbox<M>,
+    slots: Semaphore,
+    closed: AtomicBool,
+    /// Tells whether the library still holds the log files.
+    log_in_use: LogInUse,
+    /// Background tasks; dropping the engine ends them.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl<M: Machine> Engine<M> {
+    pub(crate) async fn open<T: Transport>(
+        config: StoreConfig,
+        backend: Backend,
+        transport: T,
+    ) -> Result<Self, OpenError> {
+        config.validate()?;
+        let mut rng = StdRng::seed_from_u64(config.seed);
+        let draws = Draws { incarnation: rng.random(), nonce: rng.random() };
+        let parts = match &backend {
+            Backend::Disk(dir) => {
+                let (dir, config) = (dir.clone(), config.clone());
+                let opening = move || Parts::on_disk(&dir, &config, draws);
+                // Reading a long log back takes a while.
+                tokio::task::spawn_blocking(opening)
+                    .await
+                    .map_err(|error| OpenError::Raft { reason: error.to_string() })??
+            }
+            Backend::Memory(disk) => {
+                let files = Files::Memory(disk.clone());
+                let log = log::Backend::Memory(MemoryLog::open(disk));
+                Parts::new(files.clone(), files, log, &config, draws, Work::InPlace)?
+            }
+        };
+        Self::start(config, parts, transport, rng.random()).await
+    }
+
+    async fn start<T: Transport>(
+        config: StoreConfig,
+        parts: Parts,
+        transport: T,
+        seed: u64,
+    ) -> Result<Self, OpenError> {
+        let Parts { files, snapshots, log, boot, fence, work, log_in_use } = parts;
+        let hub =
+            Arc::new(Hub::new(config.cluster_id.clone(), config.number, boot, log.mark(), fence));
+        let view = Arc::new(View::default());
+        let machine = MachineStore::<M>::new(snapshots, view.clone(), work);
+        let network = Network { transport, hub: hub.clone() };
+        let options = Arc::new(options(&config)?);
+        let raft = seeded(seed, Raft::<M>::build(config.number, options, network, log, machine))
+            .await
+            .map_err(|error| OpenError::Storage {
+                place: files.place(""),
+                source: std::io::Error::other(error.to_string()),
+            })?;
+        // Known before the first message, so that no stranger slips in at the start.
+        hub.set_membership(raft.server_metrics().borrow_watched().membership_config.clone());
+        seeded(seed, async { raft.run() }).await;
+        let signals = Arc::new(Signals::default());
+        let mut tasks = JoinSet::new();
+        supervise::start(&mut tasks, &raft, &hub, &signals, (files, work), config.number);
+        Ok(Engine {
+            inbox: Inbox::new(raft.clone(), hub.clone()),
+            slots: Semaphore::new(config.proposals_in_flight),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+            config,
+            raft,
+            hub,
+            view,
+            signals,
+            log_in_use,
+        })
+    }
+
+    pub(crate) fn view(&self) -> Arc<M> {
+        self.view.state.load_full()
+    }
+
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.view.applied.subscribe()
+    }
+
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.signals.leadership.subscribe()
+    }
+
+    pub(crate) fn boot(&self) -> Boot {
+        self.hub.boot
+    }
+
+    pub(crate) fn condemned(&self) -> watch::Receiver<Option<Refusal>> {
+        self.hub.condemned()
+    }
+
+    pub(crate) async fn handle(&self, from: u64, request: Bytes) -> Bytes {
+        self.inbox.handle(from, &request).await
+    }
+
+    pub(crate) async fn propose(
+        &self,
+        proposal: &M::Proposal,
+    ) -> Result<(u64, M::Outcome), ProposeError> {
+        let bytes = codec::encode("a proposal", proposal)
+            .map_err(|error| ProposeError::Encode { reason: error.to_string() })?;
+        let (size, limit) = (bytes.len(), MAX_PROPOSAL_BYTES);
+        if size > limit {
+            return Err(ProposeError::TooBig { size, limit });
+        }
+        let waited = self.config.deadline;
+        let until = Instant::now() + waited;
+        let overloaded =
+            ProposeError::Overloaded { limit: self.config.proposals_in_flight, waited };
+        let slot = tokio::time::timeout_at(until, self.slots.acquire())
+            .await
+            .map_err(|_| overloaded)?
+            .map_err(|_| ProposeError::Closed)?;
+        let writing = self.raft.client_write(Blob(Bytes::from(bytes)));
+        let written = tokio::time::timeout_at(until, writing).await;
+        drop(slot);
+        let answer = match written {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(errors::propose(error, &self.lead(), waited)),
+            Err(_) => {
+                let reason = "the majority did not answer in time".to_owned();
+                return Err(ProposeError::Unknown { waited, reason });
+            }
+        };
+        let outcome = codec::decode("an outcome", &answer.data.0)
+            .map_err(|error| ProposeError::Unknown { waited, reason: error.to_string() })?;
+        Ok((answer.log_id.index, outcome))
+    }
+
+    pub(crate) async fn read_barrier(&self) -> Result<u64, ReadError> {
+        let waited = self.config.deadline;
+        let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(waited, barrier).await {
+            Ok(Ok(_)) => Ok(*self.view.applied.borrow()),
+            Ok(Err(error)) => Err(errors::read(error, &self.lead())),
+            Err(_) => Err(ReadError::Timeout { waited }),
+        }
+    }
+
+    pub(crate) async fn fatal(&self) -> FatalError {
+        let mut fatal = self.signals.fatal.subscribe();
+        let seen = fatal.wait_for(Option::is_some).await.map(|seen| seen.clone());
+        match seen {
+            Ok(Some(error)) => error,
+            // The sender lives as long as `self`, and the condition asked for a value.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) async fn snapshot_now(&self) -> Result<(), FatalError> {
+        let triggered = self.raft.trigger().snapshot().await;
+        triggered.map_err(|error| FatalError { reason: error.to_string() })
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.signals.closing();
+        self.slots.close();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+        let tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        if let Ok(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+        let until = Instant::now() + CLOSE_DEADLINE;
+        while self.log_in_use.is_in_use() && Instant::now() < until {
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+
+    /// What the error of a refused call is made from.
+    pub(super) fn lead(&self) -> Lead {
+        Lead {
+            known: self.signals.leadership.borrow().leader.clone(),
+            number: self.config.number,
+            closed: self.closed.load(Ordering::SeqCst),
+            fatal: self.signals.fatal.borrow().clone(),
+        }
+    }
+
+    /// Runs a change with the configured deadline.
+    pub(super) async fn in_time<F: Future>(&self, change: F) -> Result<F::Output, Duration> {
+        let waited = self.config.deadline;
+        tokio::time::timeout(waited, change).await.map_err(|_| waited)
+    }
+}
+
+fn options(config: &StoreConfig) -> Result<Config, OpenError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let options = Config {
+        cluster_name: config.cluster_id.clone(),
+        heartbeat_interval: millis(config.timings.heartbeat),
+        election_timeout_min: millis(config.timings.election_min),
+        election_timeout_max: millis(config.timings.election_max),
+        enable_pre_vote: Some(true),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.limits.snapshot_after),
+        max_in_snapshot_log_to_keep: config.limits.keep,
+        replication_lag_threshold: config.limits.keep.max(config.limits.snapshot_after) + 1,
+        max_payload_entries: ENTRIES_PER_MESSAGE,
+        purge_batch_size: PURGE_BATCH,
+        ..Config::default()
+    };
+    options.validate().map_err(|error| OpenError::Raft { reason: error.to_string() })
+}
+
+/// What a store is made of before the library runs on it.
+struct Parts {
+    files: Files,
+    snapshots: Snapshots,
+    log: LogStore,
+    boot: Boot,
+    fence: super::fence::Fence,
+    work: Work,
+    log_in_use: LogInUse,
+}
+
+/// Whether the files of a log are still open.
+#[derive(Clone, Debug)]
+enum LogInUse {
+    Disk(super::log::disk::WeakLog),
+    /// A memory disk can always be opened again.
+    Never,
+}
+
+impl LogInUse {
+    fn is_in_use(&self) -> bool {
+        match self {
+            LogInUse::Disk(log) => log.is_in_use(),
+            LogInUse::Never => false,
+        }
+    }
+}
+
+impl Parts {
+    fn on_disk(dir: &Path, config: &StoreConfig, draws: Draws) -> Result<Self, OpenError> {
+        let storage = |source| OpenError::Storage { place: dir.display().to_string(), source };
+        let files = Files::Disk(dir.to_owned()).open().map_err(storage)?;
+        let images = Files::Disk(dir.join(SNAPSHOT_DIR)).open().map_err(storage)?;
+        let log = DiskLog::open(&dir.join(LOG_DIR)).map_err(storage)?;
+        let backend = log::Backend::Disk(log);
+        Self::new(files, images, backend, config, draws, Work::OnBlockingThreads)
+    }
+
+    fn new(
+        files: Files,
+        images: Files,
+        backend: log::Backend,
+        config: &StoreConfig,
+        draws: Draws,
+        work: Work,
+    ) -> Result<Self, OpenError> {
+        let storage = |source| OpenError::Storage { place: files.place(""), source };
+        let log_in_use = match &backend {
+            log::Backend::Disk(log) => LogInUse::Disk(log.weak()),
+            log::Backend::Memory(_) => LogInUse::Never,
+        };
+        let log = LogStore::new(backend).map_err(storage)?;
+        if !identity::exists(&files)? && log.summary().map_err(storage)?.vote.is_some() {
+            return Err(IdentityError::Missing { path: files.place("identity") }.into());
+        }
+        let boot = identity::start(&files, &config.cluster_id, config.number, draws)?;
+        let fence = identity::read_peers(&files)?;
+        Ok(Parts { snapshots: Snapshots::new(images), files, log, boot, fence, work, log_in_use })
+    }
+}

@@ -1,0 +1,125 @@
+//! Messages in: checked by the hub, then given to the Raft library.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use openraft::EntryPayload;
+use openraft::raft::AppendEntriesRequest;
+
+use super::codec;
+use super::fence::Refusal;
+use super::hub::Hub;
+use super::snapshot;
+use super::types::{Raft, Snapshot, TypeConfig};
+use super::wire::{Answer, Body, MAX_SNAPSHOT_BYTES, Request, Response, SnapshotPiece};
+use crate::store::Machine;
+
+/// The receiving side of one store.
+pub(crate) struct Inbox<M: Machine> {
+    raft: Raft<M>,
+    hub: Arc<Hub>,
+    /// A snapshot that is arriving. One leader sends one; a new transfer voids the old one.
+    arriving: Mutex<Option<Arriving>>,
+}
+
+struct Arriving {
+    from: u64,
+    transfer: u64,
+    bytes: BytesMut,
+}
+
+impl<M: Machine> Inbox<M> {
+    pub(crate) fn new(raft: Raft<M>, hub: Arc<Hub>) -> Self {
+        Inbox { raft, hub, arriving: Mutex::new(None) }
+    }
+
+    /// Takes one message from manager `proved` and gives the bytes to answer with.
+    pub(crate) async fn handle(&self, proved: u64, bytes: &[u8]) -> Bytes {
+        let result = self.try_handle(proved, bytes).await;
+        if let Err(refusal) = &result {
+            tracing::debug!(peer = proved, refusal = %refusal, "refused a message");
+        }
+        let response = Response { from: self.hub.number, shown: self.hub.shown(), result };
+        match codec::encode("an answer", &response) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => {
+                // The sender finds no answer in an empty message and tries again later.
+                tracing::error!(%error, "cannot answer");
+                Bytes::new()
+            }
+        }
+    }
+
+    async fn try_handle(&self, proved: u64, bytes: &[u8]) -> Result<Answer, Refusal> {
+        let request: Request = codec::decode("a message", bytes)
+            .map_err(|error| Refusal::Unreadable { reason: error.to_string() })?;
+        self.hub.check_request(proved, &request)?;
+        let raft = &self.raft;
+        match request.body {
+            Body::Append(rpc) => {
+                check_commands::<M>(&rpc)?;
+                raft.append_entries(rpc).await.map(Answer::Append).map_err(stopped)
+            }
+            Body::Vote(rpc) => raft.vote(rpc).await.map(Answer::Vote).map_err(stopped),
+            Body::PreVote(rpc) => raft.pre_vote(rpc).await.map(Answer::Vote).map_err(stopped),
+            Body::Transfer(rpc) => {
+                raft.handle_transfer_leader(rpc).await.map(Answer::Transfer).map_err(stopped)
+            }
+            Body::Snapshot(piece) => self.take_piece(request.from, piece).await,
+        }
+    }
+
+    async fn take_piece(&self, from: u64, piece: SnapshotPiece) -> Result<Answer, Refusal> {
+        let vote = piece.vote;
+        let Some(sealed) = self.assemble(from, &piece)? else { return Ok(Answer::Piece) };
+        let (meta, _) = snapshot::unpack(&sealed)
+            .map_err(|error| Refusal::Unreadable { reason: error.to_string() })?;
+        let snapshot = Snapshot { meta, snapshot: sealed };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Answer::Snapshot { vote: installed.vote })
+    }
+
+    /// Adds a piece; gives the whole when it was the last one.
+    fn assemble(&self, from: u64, piece: &SnapshotPiece) -> Result<Option<Bytes>, Refusal> {
+        let (size, limit) = (piece.total, MAX_SNAPSHOT_BYTES);
+        if size > limit {
+            return Err(Refusal::SnapshotTooBig { size, limit });
+        }
+        let mut slot = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        if piece.offset == 0 {
+            *slot = Some(Arriving { from, transfer: piece.transfer, bytes: BytesMut::new() });
+        }
+        let Some(arriving) =
+            slot.as_mut().filter(|one| one.from == from && one.transfer == piece.transfer)
+        else {
+            return Err(Refusal::OutOfOrder { have: 0, got: piece.offset });
+        };
+        let have = arriving.bytes.len() as u64;
+        let after = have + piece.bytes.0.len() as u64;
+        if have != piece.offset || after > size {
+            *slot = None;
+            return Err(Refusal::OutOfOrder { have, got: piece.offset });
+        }
+        arriving.bytes.extend_from_slice(&piece.bytes.0);
+        if after < size {
+            return Ok(None);
+        }
+        Ok(slot.take().map(|whole| whole.bytes.freeze()))
+    }
+}
+
+/// Refuses commands this version cannot decode. Once in the log they would be acknowledged, and
+/// then stop this manager when they are applied; refused, they wait for its upgrade.
+fn check_commands<M: Machine>(rpc: &AppendEntriesRequest<TypeConfig>) -> Result<(), Refusal> {
+    for entry in &rpc.entries {
+        if let EntryPayload::Normal(command) = &entry.payload {
+            codec::decode::<M::Proposal>("a command", &command.0)
+                .map_err(|error| Refusal::UnknownCommand { reason: error.to_string() })?;
+        }
+    }
+    Ok(())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Refusal {
+    Refusal::Stopped { reason: error.to_string() }
+}
