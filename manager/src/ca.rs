@@ -8,8 +8,10 @@
 pub mod authority;
 pub mod csr;
 pub mod membership;
+pub mod throttle;
 pub mod tokens;
 
 pub use authority::{Authority, AuthorityError, IssueError, Issued, Subject};
 pub use membership::{ProofError, prove_member};
+pub use throttle::Throttle;
 pub use tokens::{Grant, JoinRefused, RefusalReason, check_token, join_token, new_secret};

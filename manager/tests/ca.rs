@@ -143,6 +143,24 @@ fn a_request_with_the_key_of_another_is_not_signed() {
 }
 
 #[test]
+fn no_single_flipped_bit_changes_whose_key_is_signed() {
+    let authority = authority();
+    let csr = NodeKey::generate().unwrap().csr_der().unwrap();
+    let key = weft_manager::ca::csr::proven_key(&csr).unwrap();
+    for bit in 0..csr.len() * 8 {
+        let mut flipped = csr.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(found) = weft_manager::ca::csr::proven_key(&flipped) {
+            assert_eq!(found, key, "bit {bit}");
+        }
+        // The subject is the authority's whatever the request has become.
+        if let Ok(issued) = authority.sign_csr(&flipped, &worker(), DAY, now()) {
+            assert_eq!(issued.peer.role, Role::Worker, "bit {bit}");
+        }
+    }
+}
+
+#[test]
 fn lives_and_names_have_limits() {
     let authority = authority();
     let csr = NodeKey::generate().unwrap().csr_der().unwrap();

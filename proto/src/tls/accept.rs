@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::Stream;
 use rustls::ServerConfig;
@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 
 use super::ALPN_H2;
 use super::backoff::AcceptBackoff;
-use super::budget::{Budget, Permit};
+use super::budget::{Budget, Permit, Shares, Standing};
 use super::connection::{Connection, ConnectionInfo, Patience};
 use super::peer::{Peer, PeerError};
 use super::registry::Registry;
@@ -42,11 +42,8 @@ pub struct AcceptLimits {
     pub handshakes: usize,
     /// Longest handshake.
     pub handshake: Duration,
-    /// Connections of one source, counted once for those with and once for those without a
-    /// certificate.
-    pub per_source: usize,
-    /// All connections together.
-    pub connections: usize,
+    /// Room for connections.
+    pub shares: Shares,
     /// Longest wait for the first bytes of HTTP/2 after the handshake.
     pub prologue: Duration,
     /// Longest life of a connection without a certificate: a join or a renewal is one short call.
@@ -58,8 +55,7 @@ impl Default for AcceptLimits {
         Self {
             handshakes: 512,
             handshake: Duration::from_secs(5),
-            per_source: 64,
-            connections: 4096,
+            shares: Shares { per_source: 64, anonymous: 256, proven: 4096 },
             prologue: Duration::from_secs(10),
             anonymous: Duration::from_secs(60),
         }
@@ -145,12 +141,12 @@ enum Turned {
     Protocol,
     #[error("certificate has no usable subject")]
     Subject(#[from] PeerError),
-    #[error("source has {0} connections with a certificate already")]
-    TooMany(usize),
+    #[error("there is no room for more connections in standing {0:?}")]
+    NoRoom(Standing),
 }
 
 async fn accept_loop<L: Listener>(mut listener: L, door: Arc<Door<L::Io>>) {
-    let budget = Budget::new(door.limits.per_source, door.limits.connections);
+    let budget = Budget::new(door.limits.shares);
     let mut backoff = AcceptBackoff::default();
     let mut handshakes = JoinSet::new();
     loop {
@@ -205,14 +201,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static> Door<Io> {
             .await
             .map_err(|_| Turned::Slow(limits.handshake))??;
         let peer = verified_peer(&io)?;
-        let permit = match peer {
-            Some(_) => permit.prove().ok_or(Turned::TooMany(limits.per_source))?,
-            None => permit,
-        };
+        let standing = if peer.is_some() { Standing::Proven } else { Standing::Anonymous };
+        let permit = permit.settle(standing).ok_or(Turned::NoRoom(standing))?;
+        let life = peer.as_ref().map_or(limits.anonymous, |peer| self.life_left(peer));
         let info = ConnectionInfo { peer, remote };
-        let patience = Patience { prologue: limits.prologue, anonymous: limits.anonymous };
+        let patience = Patience { prologue: limits.prologue, life };
         let registration = self.registry.register(info.clone());
         Ok(Connection::new(io, info, patience, registration, permit))
+    }
+
+    /// Until the certificate ends, by the clock that the handshake was judged by.
+    fn life_left(&self, peer: &Peer) -> Duration {
+        let now = self.acceptor.config().time_provider.current_time();
+        let end = peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.map_or(Duration::ZERO, |now| end.saturating_sub(Duration::from_secs(now.as_secs())))
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
+use tracing::debug;
 
 use super::address::HostPort;
 use super::bootstrap::bootstrap_client_config;
@@ -26,6 +27,8 @@ use super::token::JoinToken;
 
 /// Longest dial: resolving the name, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 4;
 /// How often a silent connection is asked for a sign of life.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the other side may take to give it.
@@ -116,7 +119,7 @@ async fn dial_patiently(
     address: &HostPort,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let tcp = |source| ConnectError::Tcp { address: address.clone(), source };
-    let stream = TcpStream::connect((address.host(), address.port())).await.map_err(tcp)?;
+    let stream = connect_any(address).await.map_err(tcp)?;
     // Small requests must not wait for the other side's delayed acknowledgement.
     stream.set_nodelay(true).map_err(tcp)?;
     // Managers are known by their role, not by where they listen: addresses change, and are not in
@@ -126,6 +129,25 @@ async fn dial_patiently(
         .connect(name, stream)
         .await
         .map_err(|error| ConnectError::Tls { address: address.clone(), source: in_words(error) })
+}
+
+/// Tries every address of a name in turn, each for its part of the time, so that one that swallows
+/// packets (IPv6 that leads nowhere, most often) leaves time for the next.
+async fn connect_any(address: &HostPort) -> io::Result<TcpStream> {
+    let found = tokio::net::lookup_host((address.host(), address.port())).await?;
+    let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    // One part is left for TLS. At most MAX_ADDRESSES are tried, so the count fits.
+    let part = CONNECT_TIMEOUT / (found.len() as u32 + 1);
+    for socket in &found {
+        match tokio::time::timeout(part, TcpStream::connect(socket)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+        debug!(%address, %socket, error = %last, "address does not answer");
+    }
+    Err(last)
 }
 
 /// Our own reasons to refuse a certificate as sentences: rustls would print them as they stand in

@@ -33,15 +33,15 @@ pub fn peer_of<T>(request: &tonic::Request<T>) -> Option<&Peer> {
     request.extensions().get::<ConnectionInfo>()?.peer.as_ref()
 }
 
-/// A connection that ends itself when it is cut, when it does not begin to speak HTTP/2, or,
-/// without a certificate, when its short life is over.
+/// A connection that ends itself when it is cut, when it does not begin to speak HTTP/2, and when
+/// its time is over: that of its certificate, or a short one without.
 #[derive(Debug)]
 pub struct Connection<Io> {
     io: TlsStream<Io>,
     info: ConnectionInfo,
     registration: Registration,
     prologue: Option<Prologue>,
-    end: Option<Pin<Box<Sleep>>>,
+    end: Pin<Box<Sleep>>,
     _permit: Permit,
 }
 
@@ -57,8 +57,9 @@ struct Prologue {
 pub(super) struct Patience {
     /// From the handshake to the first bytes of HTTP/2.
     pub(super) prologue: Duration,
-    /// The whole life of a connection without a certificate.
-    pub(super) anonymous: Duration,
+    /// From the handshake to the end: the rest of the certificate's life, or a short while
+    /// without one. Whoever has renewed its certificate dials again.
+    pub(super) life: Duration,
 }
 
 impl<Io> Connection<Io> {
@@ -72,7 +73,7 @@ impl<Io> Connection<Io> {
         let after = |wait| Box::pin(tokio::time::sleep(wait));
         let prologue =
             Some(Prologue { missing: PROLOGUE_BYTES, deadline: after(patience.prologue) });
-        let end = info.peer.is_none().then(|| after(patience.anonymous));
+        let end = after(patience.life);
         Self { io, info, registration, prologue, end, _permit: permit }
     }
 
@@ -88,7 +89,7 @@ impl<Io> Connection<Io> {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
         let late = self.prologue.as_mut().map(|prologue| &mut prologue.deadline);
-        for timer in late.into_iter().chain(self.end.as_mut()) {
+        for timer in late.into_iter().chain([&mut self.end]) {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }

@@ -1,7 +1,5 @@
 //! The limits of every HTTP/2 server of ours, set one by one: tonic leaves some of them unlimited.
 
-use std::time::Duration;
-
 use tonic::transport::Server;
 
 use super::connect::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
@@ -15,12 +13,10 @@ pub const MAX_HEADER_BYTES: u32 = 16 * 1024;
 pub const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we had to reset for errors of the client (the mirror of the same attack).
 pub const MAX_LOCAL_RESETS: usize = 1024;
-/// After this a connection is ended kindly, so that its certificate is looked at again.
-pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
-/// How long the requests on an aged connection may go on.
-pub const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
-
 /// A tonic server with these limits; for TLS and unix sockets alike.
+///
+/// There is no greatest age of a connection: those over TLS end with the certificate of the peer
+/// ([`super::connection`]), and those over unix sockets carry what a user watches.
 pub fn server() -> Server {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
@@ -29,6 +25,4 @@ pub fn server() -> Server {
         .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_connection_age(MAX_CONNECTION_AGE)
-        .max_connection_age_grace(CONNECTION_AGE_GRACE)
 }

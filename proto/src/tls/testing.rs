@@ -1,15 +1,28 @@
 //! A throwaway authority for this crate's tests; the real one lives with the managers.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair,
 };
 
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
+
 use super::identity::Identity;
 use super::peer::Role;
 use super::token::{JoinToken, ca_digest};
+
+/// A clock that stands.
+#[derive(Debug)]
+pub(crate) struct Stopped(pub(crate) SystemTime);
+
+impl TimeProvider for Stopped {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.duration_since(UNIX_EPOCH).unwrap()))
+    }
+}
 
 /// Signs whatever a test asks for, good or bad.
 pub(crate) struct TestCa {

@@ -1,15 +1,17 @@
 //! What strangers send, and what they hold open.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::tls::budget::Shares;
 use crate::tls::config::client_config;
 use crate::tls::connect::{anonymous_channel, bootstrap_channel, channel};
-use crate::tls::testing::TestCa;
+use crate::tls::testing::{Stopped, TestCa};
 
 /// Short for a test, long for a handshake on a busy machine.
 const SOON: Duration = Duration::from_millis(300);
@@ -90,7 +92,8 @@ async fn more_handshakes_than_allowed_wait_for_their_turn() {
 
 #[tokio::test]
 async fn a_source_over_its_limit_is_turned_away_until_it_lets_go() {
-    let limits = AcceptLimits { per_source: 2, ..AcceptLimits::default() };
+    let shares = Shares { per_source: 2, ..AcceptLimits::default().shares };
+    let limits = AcceptLimits { shares, ..AcceptLimits::default() };
     let lab = Lab::new(limits).await;
     let proven = lab.channel();
     call(&proven).await.unwrap();
@@ -137,6 +140,22 @@ async fn a_connection_without_a_certificate_lives_only_briefly() {
     let registry = lab.server.registry.clone();
     eventually("the anonymous one is ended", || registry.open().len() == 1).await;
     assert!(registry.open()[0].peer.is_some());
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_the_certificate_it_was_made_with() {
+    let ca = TestCa::new("c1");
+    let worker = LiveIdentity::new(ca.worker("w1"));
+    // The server's clock stands one second before the end.
+    let almost = Stopped(worker.subject().not_after - Duration::from_secs(1));
+    let manager = LiveIdentity::with_clock(ca.manager("m1"), Arc::new(almost));
+    let mut server = TestServer::start(&manager, AcceptLimits::default()).await;
+    let open = channel(&worker, &server.host_port());
+    call(&open).await.unwrap();
+    assert_eq!(server.next_peer().await, Some(worker.subject()));
+    assert_eq!(server.registry.open().len(), 1);
+    let registry = server.registry.clone();
+    eventually("the connection is over", || registry.open().is_empty()).await;
 }
 
 #[tokio::test]

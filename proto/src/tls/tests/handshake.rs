@@ -2,10 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::time_provider::TimeProvider;
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -18,20 +17,10 @@ use crate::tls::config::{
 use crate::tls::identity::Identity;
 use crate::tls::live::LiveIdentity;
 use crate::tls::peer::{Peer, Role};
-use crate::tls::testing::{LIFE, TestCa};
+use crate::tls::testing::{LIFE, Stopped, TestCa};
 
 /// Bytes that the in-memory pipe holds: more than a whole handshake.
 const PIPE: usize = 1 << 16;
-
-/// A clock that stands.
-#[derive(Debug)]
-struct Stopped(SystemTime);
-
-impl TimeProvider for Stopped {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0.duration_since(UNIX_EPOCH).unwrap()))
-    }
-}
 
 /// What the two sides make of each other: the peer that the server sees, or why it refuses; and
 /// why the client does.
