@@ -1,0 +1,197 @@
+//! Rolls a changed spec out: replaces the tasks of the former spec, a few at a time.
+
+use std::sync::Arc;
+
+use weft_model::{
+    Command, Desired, Service, Task, Time,
+    command::UpdateKind,
+    object::{UpdateState, UpdateStatus},
+    spec::{FailureAction, UpdateOrder},
+};
+
+use super::{
+    draft::Draft,
+    slots::{self, ended_by_itself, fills, runs},
+};
+
+/// Takes every update a step forward.
+pub(super) fn run(draft: &mut Draft) {
+    let services: Vec<_> = draft.state().services().cloned().collect();
+    for service in services {
+        let Some(update) = &service.update else { continue };
+        match update.state {
+            UpdateState::Updating | UpdateState::RollbackStarted => {
+                advance(draft, &service, update)
+            }
+            UpdateState::Paused
+            | UpdateState::Completed
+            | UpdateState::RollbackPaused
+            | UpdateState::RollbackCompleted => {}
+        }
+    }
+}
+
+/// Where one slot stands in an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Still has a task of the former spec, and none of the new.
+    Former,
+    /// Is between the two.
+    Changing,
+    /// Has what the new spec wants.
+    Done,
+}
+
+fn advance(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
+    if let Some(failed) = first_failure(draft, service, update) {
+        match service.spec.update.failure_action {
+            FailureAction::Continue => {}
+            FailureAction::Pause => return pause(draft, service, update, &failed),
+            FailureAction::Rollback => return roll_back(draft, service, update, &failed),
+        }
+    }
+    let phases: Vec<_> = slots::of(draft.state(), service)
+        .into_iter()
+        .filter_map(|(_, tasks)| {
+            let (phase, former) = phase(draft, service, &tasks)?;
+            Some((phase, former, tasks))
+        })
+        .collect();
+    if phases.iter().all(|(phase, _, _)| *phase == Phase::Done) {
+        return complete(draft, service, update);
+    }
+    if let Some(at) = rest_until(service, update, phases.iter().flat_map(|(_, _, tasks)| tasks))
+        && at > draft.now()
+    {
+        return draft.wake(at);
+    }
+    let changing = phases.iter().filter(|(phase, _, _)| *phase == Phase::Changing).count();
+    let room = match service.spec.update.parallelism {
+        0 => usize::MAX,
+        most => (most as usize).saturating_sub(changing),
+    };
+    let next = phases.iter().filter(|(phase, _, _)| *phase == Phase::Former).take(room);
+    for former in next.filter_map(|(_, former, _)| former.clone()) {
+        replace(draft, service, &former);
+    }
+}
+
+/// Begins to replace one task of the former spec.
+fn replace(draft: &mut Draft, service: &Service, former: &Task) {
+    match service.spec.update.order {
+        UpdateOrder::StopFirst => {
+            draft.decide(Command::Stop { task: former.id, desired: Desired::Shutdown });
+        }
+        UpdateOrder::StartFirst => {
+            // The name of the new task is derived from the old one's, so that this controller
+            // needs no randomness; the two differ in one bit.
+            let id = successor(former);
+            let (slot, start_at) = (former.slot, draft.now());
+            draft.decide(Command::CreateTask {
+                id,
+                service: service.id,
+                slot,
+                attempt: 0,
+                start_at,
+            });
+        }
+    }
+}
+
+fn phase(
+    draft: &Draft,
+    service: &Service,
+    tasks: &[Arc<Task>],
+) -> Option<(Phase, Option<Arc<Task>>)> {
+    let current = |task: &&Arc<Task>| task.spec_version == service.spec_version;
+    let filling: Vec<_> = tasks.iter().filter(|task| fills(draft.state(), task)).collect();
+    let former = filling.iter().find(|task| !current(task)).map(|task| Arc::clone(task));
+    let new = filling.iter().find(|task| current(task));
+    match (former, new, tasks.first()) {
+        (former @ Some(_), None, _) => Some((Phase::Former, former)),
+        (Some(_), Some(_), _) => Some((Phase::Changing, None)),
+        (None, Some(new), _) if runs(new) => Some((Phase::Done, None)),
+        (None, Some(_), _) => Some((Phase::Changing, None)),
+        // Ended for good under the new spec, as a restart policy may have it.
+        (None, None, Some(newest)) if current(&newest) && ended_by_itself(newest) => {
+            Some((Phase::Done, None))
+        }
+        // A slot that is no longer wanted has only tasks that are to be removed.
+        (None, None, Some(newest)) if newest.desired == Desired::Remove => None,
+        (None, None, Some(_)) => Some((Phase::Changing, None)),
+        (None, None, None) => None,
+    }
+}
+
+/// When the next batch may begin: `delay` after the last new task began to run.
+fn rest_until<'a>(
+    service: &Service,
+    update: &UpdateStatus,
+    tasks: impl Iterator<Item = &'a Arc<Task>>,
+) -> Option<Time> {
+    tasks
+        .filter(|task| task.spec_version == service.spec_version && runs(task))
+        .filter(|task| task.meta.created >= update.started)
+        .map(|task| task.status.since + service.spec.update.delay)
+        .max()
+}
+
+fn first_failure(draft: &Draft, service: &Service, update: &UpdateStatus) -> Option<Arc<Task>> {
+    let failed = |task: &&Arc<Task>| {
+        task.spec_version == service.spec_version
+            && task.meta.created >= update.started
+            && ended_by_itself(task)
+            && task.status.exit_code != Some(0)
+    };
+    draft.state().tasks_of(service.id).find(failed).cloned()
+}
+
+fn pause(draft: &mut Draft, service: &Service, update: &UpdateStatus, failed: &Task) {
+    let state = match update.state {
+        UpdateState::RollbackStarted => UpdateState::RollbackPaused,
+        _ => UpdateState::Paused,
+    };
+    let message = format!(
+        "paused due to failure or early termination of task {}: {}",
+        failed.id.short(),
+        reason(failed)
+    );
+    set_status(draft, service, UpdateStatus { state, message, ..update.clone() });
+}
+
+fn roll_back(draft: &mut Draft, service: &Service, update: &UpdateStatus, failed: &Task) {
+    let former = service.previous.clone().filter(|_| update.state == UpdateState::Updating);
+    let Some(spec) = former else { return pause(draft, service, update, failed) };
+    let Ok(vips) = draft.state().choose_vips(&spec, &service.vips) else { return };
+    let expect = Some(service.meta.version);
+    let kind = UpdateKind::Rollback;
+    draft.decide(Command::UpdateService { id: service.id, expect, spec, vips, kind });
+}
+
+fn complete(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
+    let (state, message) = match update.state {
+        UpdateState::RollbackStarted => (UpdateState::RollbackCompleted, "rollback completed"),
+        _ => (UpdateState::Completed, "update completed"),
+    };
+    let completed = Some(draft.now());
+    let message = message.to_owned();
+    set_status(draft, service, UpdateStatus { state, completed, message, ..update.clone() });
+}
+
+fn set_status(draft: &mut Draft, service: &Service, status: UpdateStatus) {
+    draft.decide(Command::SetUpdateStatus { id: service.id, status });
+}
+
+fn reason(task: &Task) -> &str {
+    if task.status.error.is_empty() { &task.status.message } else { &task.status.error }
+}
+
+fn successor(task: &Task) -> weft_model::TaskId {
+    let mut text = task.id.to_string().into_bytes();
+    // Flips the lowest bit of the last hex digit; the result is a hex digit again.
+    if let Some(last) = text.last_mut() {
+        let digit = (*last as char).to_digit(16).unwrap_or(0) ^ 1;
+        *last = char::from_digit(digit, 16).map_or(b'0', |c| c as u8);
+    }
+    String::from_utf8_lossy(&text).parse().unwrap_or(task.id)
+}
