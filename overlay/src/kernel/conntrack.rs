@@ -1,0 +1,61 @@
+//! Connections the kernel remembers, and how to make it forget some.
+
+use std::net::IpAddr;
+
+use super::KernelError;
+use super::socket::Socket;
+use super::uapi::*;
+use super::wire::{Message, attribute, family_byte, get_ip};
+
+/// Length of `struct nfgenmsg`.
+const FIXED: usize = 4;
+
+/// Forgets connections that were made to `vip` and are answered by `backend`, whatever their protocol: the
+/// next packet of each chooses again. One that is already gone is no error.
+pub(crate) fn forget(socket: &mut Socket, vip: IpAddr, backend: IpAddr) -> Result<(), KernelError> {
+    let family = family_byte(vip);
+    let kind = |message| NFNL_SUBSYS_CTNETLINK << 8 | message;
+    let question =
+        Message::new(kind(IPCTNL_MSG_CT_GET), NLM_F_REQUEST | NLM_F_DUMP, &[family, 0, 0, 0]);
+    let found = socket.dump("conntrack", &question, |message, rows| {
+        let tuple = |which| attribute(message.body, FIXED, which);
+        let matches = tuple(CTA_TUPLE_ORIG).and_then(|tuple| end(tuple, End::Destination))
+            == Some(vip)
+            && tuple(CTA_TUPLE_REPLY).and_then(|tuple| end(tuple, End::Source)) == Some(backend);
+        if matches && let Some(tuple) = tuple(CTA_TUPLE_ORIG) {
+            rows.push((tuple.to_vec(), tuple_id(message.body)));
+        }
+    })?;
+    let deletions = found.into_iter().map(|(tuple, id)| {
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        let mut message = Message::new(kind(IPCTNL_MSG_CT_DELETE), flags, &[family, 0, 0, 0]);
+        message.put(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple);
+        if let Some(id) = id {
+            message.put(CTA_ID, &id);
+        }
+        message
+    });
+    let answers = socket.request(deletions.collect());
+    let answers = answers.map_err(|error| KernelError::io("conntrack deletion", &error))?;
+    let failed = answers.into_iter().filter_map(Result::err).find(|errno| *errno != libc::ENOENT);
+    failed.map_or(Ok(()), |errno| Err(KernelError::errno("conntrack deletion", errno)))
+}
+
+/// The entry's id: a new connection with the same ports is not the one that was seen.
+fn tuple_id(body: &[u8]) -> Option<Vec<u8>> {
+    attribute(body, FIXED, CTA_ID).map(<[u8]>::to_vec)
+}
+
+enum End {
+    Source,
+    Destination,
+}
+
+fn end(tuple: &[u8], end: End) -> Option<IpAddr> {
+    let ip = attribute(tuple, 0, CTA_TUPLE_IP)?;
+    let (v4, v6) = match end {
+        End::Source => (CTA_IP_V4_SRC, CTA_IP_V6_SRC),
+        End::Destination => (CTA_IP_V4_DST, CTA_IP_V6_DST),
+    };
+    attribute(ip, 0, v4).or(attribute(ip, 0, v6)).and_then(get_ip)
+}

@@ -1,0 +1,184 @@
+//! Linux: the kernel of the namespace the calling thread is in, and of the sandboxes beside it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::netns::Netns;
+use super::nft::compile::{self, Skeletons};
+use super::nft::{element, family, ruleset};
+use super::route::{self, Indexes};
+use super::socket::Socket;
+use super::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook, sysctl};
+use crate::dataplane::NetnsRef;
+use crate::op::Op;
+use crate::plane::{Integrity, Object, Objects, Place, Table, put};
+
+mod execute;
+
+/// The only implementation of [`Kernel`] that does anything.
+///
+/// It belongs to one thread: entering a sandbox moves the calling thread for a moment.
+#[derive(Debug)]
+pub struct LinuxKernel {
+    home: Netns,
+    host: Sockets,
+    sandboxes: BTreeMap<String, Inside>,
+    skeletons: Arc<Skeletons>,
+}
+
+/// The sockets into one namespace, and what is known of its links.
+#[derive(Debug)]
+struct Sockets {
+    route: Socket,
+    netfilter: Socket,
+    indexes: Indexes,
+}
+
+/// An open sandbox.
+#[derive(Debug)]
+struct Inside {
+    reference: NetnsRef,
+    netns: Netns,
+    sockets: Sockets,
+    /// The kernel's number for this namespace as seen from the host, for events.
+    nsid: Option<i32>,
+}
+
+impl Sockets {
+    fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            route: Socket::open(libc::NETLINK_ROUTE)?,
+            netfilter: Socket::open(libc::NETLINK_NETFILTER)?,
+            indexes: Indexes::default(),
+        })
+    }
+
+    /// Our tables of this namespace and what is in them.
+    fn tables(
+        &mut self,
+        tables: &[Table],
+        skeletons: &Skeletons,
+        objects: &mut Objects,
+    ) -> Result<(), KernelError> {
+        for table in tables {
+            let Some(found) = ruleset::dump(&mut self.netfilter, family(*table))? else { continue };
+            let intact = skeletons.get(table) == Some(&found);
+            let integrity = if intact { Integrity::Intact } else { Integrity::Damaged };
+            put(objects, Object::Table(*table, integrity));
+            for set in table.sets().filter(|_| intact) {
+                element::dump(&mut self.netfilter, set, objects)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LinuxKernel {
+    /// Opens the kernel in the calling thread's network namespace, which becomes the host's.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN and CAP_SYS_ADMIN, or where `nft` is missing or too old for our tables.
+    pub fn open() -> Result<Self, KernelError> {
+        let home = Netns::current()?;
+        let skeletons = Arc::new(compile::compile()?);
+        Ok(Self { home, host: Sockets::open()?, sandboxes: BTreeMap::new(), skeletons })
+    }
+
+    /// The netlink ports our own changes carry, by namespace id (`None`: the host's).
+    pub(crate) fn ports(&self) -> Vec<(Option<i32>, u32)> {
+        let of = |nsid, sockets: &Sockets| {
+            [(nsid, sockets.route.port()), (nsid, sockets.netfilter.port())]
+        };
+        let inside = self.sandboxes.values().flat_map(|inside| of(inside.nsid, &inside.sockets));
+        inside.chain(of(None, &self.host)).collect()
+    }
+
+    /// The open sandboxes by the id events carry.
+    pub(crate) fn namespace_ids(&self) -> BTreeMap<i32, String> {
+        let ids =
+            self.sandboxes.iter().filter_map(|(key, inside)| Some((inside.nsid?, key.clone())));
+        ids.collect()
+    }
+
+    fn look_at_host(
+        &mut self,
+        look: &HostLook,
+        seen: &mut Observation,
+    ) -> Result<Objects, KernelError> {
+        let links = route::observe_host(&mut self.host.route, look)?;
+        let mut objects = links.objects;
+        self.host.indexes = links.indexes;
+        self.host.tables(&[Table::Host, Table::Bridge], &self.skeletons, &mut objects)?;
+        sysctl::read(&look.sysctls).into_iter().for_each(|object| put(&mut objects, object));
+        seen.facts.underlay_mtu = links.underlay_mtu;
+        seen.facts.foreign_forward =
+            ruleset::foreign_forward(&mut self.host.netfilter)? || sysctl::legacy_iptables();
+        Ok(objects)
+    }
+
+    fn look_inside(&mut self, key: &str, look: &SandboxLook) -> Result<Objects, KernelError> {
+        let Self { home, host, sandboxes, skeletons } = self;
+        let moved =
+            |inside: &Inside| look.netns.as_ref().is_some_and(|netns| *netns != inside.reference);
+        if sandboxes.get(key).is_none_or(moved) {
+            let missing = || KernelError::NoSandbox { key: key.to_owned() };
+            let inside = open_inside(look.netns.as_ref().ok_or_else(missing)?, home, host)?;
+            sandboxes.insert(key.to_owned(), inside);
+        }
+        let missing = || KernelError::NoSandbox { key: key.to_owned() };
+        let inside = sandboxes.get_mut(key).ok_or_else(missing)?;
+        let (mut objects, indexes) =
+            route::observe_sandbox(&mut inside.sockets.route, &look.links)?;
+        inside.sockets.indexes = indexes;
+        inside.sockets.tables(&[Table::Sandbox], skeletons, &mut objects)?;
+        if !look.sysctls.is_empty() {
+            let read = inside.netns.enter(home, || sysctl::read(&look.sysctls))?;
+            read.into_iter().for_each(|object| put(&mut objects, object));
+        }
+        Ok(objects)
+    }
+}
+
+fn open_inside(
+    reference: &NetnsRef,
+    home: &Netns,
+    host: &mut Sockets,
+) -> Result<Inside, KernelError> {
+    let netns = Netns::open(reference, home)?;
+    let sockets = netns.enter(home, Sockets::open)??;
+    let nsid = route::namespace::id(&mut host.route, &netns)?;
+    Ok(Inside { reference: reference.clone(), netns, sockets, nsid })
+}
+
+impl Kernel for LinuxKernel {
+    fn observe(&mut self, look: &Look) -> Observation {
+        let mut seen = Observation::default();
+        if let Some(host) = &look.host {
+            match self.look_at_host(host, &mut seen) {
+                Ok(objects) => drop(seen.plane.places.insert(Place::Host, objects)),
+                Err(error) => drop(seen.errors.insert(None, error)),
+            }
+        }
+        for (key, inside) in &look.sandboxes {
+            match self.look_inside(key, inside) {
+                Ok(objects) => {
+                    seen.plane.places.insert(Place::Sandbox(key.clone()), objects);
+                }
+                Err(error) => drop(seen.errors.insert(Some(key.clone()), error)),
+            }
+        }
+        seen
+    }
+
+    fn execute(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        execute::execute(self, ops)
+    }
+
+    fn release(&mut self, wanted: &BTreeMap<String, NetnsRef>) {
+        self.sandboxes.retain(|key, _| wanted.contains_key(key));
+    }
+
+    fn held(&self) -> Vec<String> {
+        self.sandboxes.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,316 @@
+//! Carrying out operations in order, many in one system call.
+
+use super::{LinuxKernel, Sockets};
+use crate::kernel::nft::transaction;
+use crate::kernel::route::{address, link, neighbour, policy};
+use crate::kernel::wire::Message;
+use crate::kernel::{KernelError, conntrack, sysctl};
+use crate::op::{Op, Verb};
+use crate::plane::{Link, Object, Place};
+
+type Results = Vec<Result<(), KernelError>>;
+
+/// Requests not yet sent, all for one place, each with the operation it belongs to.
+#[derive(Default)]
+struct Pending {
+    place: Option<Place>,
+    messages: Vec<(usize, Message)>,
+}
+
+pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
+    let mut results: Results = vec![Ok(()); ops.len()];
+    let mut pending = Pending::default();
+    let mut next = 0;
+    while let Some(op) = ops.get(next) {
+        let same_class = |other: &&Op| class(&other.object) == class(&op.object);
+        let count = ops[next..].iter().take_while(same_class).count();
+        let run = next..next + count;
+        if class(&op.object) != Class::Route {
+            flush(kernel, &mut pending, &mut results);
+        }
+        match class(&op.object) {
+            Class::Nft => nft(kernel, ops, run, &mut results),
+            Class::Sysctl => sysctls(kernel, ops, run, &mut results),
+            Class::Flows => flows(kernel, ops, run, &mut results),
+            Class::Route => {
+                for index in run {
+                    route(kernel, index, &ops[index], &mut pending, &mut results);
+                }
+            }
+        }
+        next += count;
+    }
+    flush(kernel, &mut pending, &mut results);
+    results
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Nft,
+    Sysctl,
+    Flows,
+    Route,
+}
+
+fn class(object: &Object) -> Class {
+    match object {
+        Object::Table(..) | Object::Element(_) => Class::Nft,
+        Object::Sysctl(..) => Class::Sysctl,
+        Object::Flows { .. } => Class::Flows,
+        Object::Rule(_)
+        | Object::Barrier { .. }
+        | Object::Link(..)
+        | Object::Address(..)
+        | Object::Fdb(_)
+        | Object::Neighbour { .. }
+        | Object::Route { .. } => Class::Route,
+    }
+}
+
+/// The operations of a run by place, places in the order of their first operation.
+fn by_place(ops: &[Op], run: std::ops::Range<usize>) -> Vec<(Place, Vec<usize>)> {
+    let mut groups: Vec<(Place, Vec<usize>)> = Vec::new();
+    for index in run {
+        match groups.iter_mut().find(|(place, _)| *place == ops[index].place) {
+            Some((_, group)) => group.push(index),
+            None => groups.push((ops[index].place.clone(), vec![index])),
+        }
+    }
+    groups
+}
+
+fn sockets<'a>(kernel: &'a mut LinuxKernel, place: &Place) -> Result<&'a mut Sockets, KernelError> {
+    match place {
+        Place::Host => Ok(&mut kernel.host),
+        Place::Sandbox(key) => match kernel.sandboxes.get_mut(key) {
+            Some(inside) => Ok(&mut inside.sockets),
+            None => Err(KernelError::NoSandbox { key: key.clone() }),
+        },
+    }
+}
+
+fn nft(kernel: &mut LinuxKernel, ops: &[Op], run: std::ops::Range<usize>, results: &mut Results) {
+    for (place, group) in by_place(ops, run) {
+        let skeletons = kernel.skeletons.clone();
+        let outcome = match sockets(kernel, &place) {
+            Ok(sockets) => {
+                let chosen: Vec<&Op> = group.iter().map(|index| &ops[*index]).collect();
+                transaction::execute(&mut sockets.netfilter, &skeletons, &chosen)
+            }
+            Err(error) => vec![Err(error); group.len()],
+        };
+        for (index, result) in group.into_iter().zip(outcome) {
+            results[index] = result;
+        }
+    }
+}
+
+fn sysctls(
+    kernel: &mut LinuxKernel,
+    ops: &[Op],
+    run: std::ops::Range<usize>,
+    results: &mut Results,
+) {
+    for (place, group) in by_place(ops, run) {
+        let write = |index: &usize| match &ops[*index].object {
+            Object::Sysctl(path, setting) => sysctl::write(path, setting),
+            _ => Ok(()),
+        };
+        let outcome: Result<Results, KernelError> = match &place {
+            Place::Host => Ok(group.iter().map(write).collect()),
+            Place::Sandbox(key) => match kernel.sandboxes.get(key) {
+                Some(inside) => {
+                    inside.netns.enter(&kernel.home, || group.iter().map(write).collect())
+                }
+                None => Err(KernelError::NoSandbox { key: key.clone() }),
+            },
+        };
+        let outcome = outcome.unwrap_or_else(|error| vec![Err(error); group.len()]);
+        for (index, result) in group.into_iter().zip(outcome) {
+            results[index] = result;
+        }
+    }
+}
+
+fn flows(kernel: &mut LinuxKernel, ops: &[Op], run: std::ops::Range<usize>, results: &mut Results) {
+    for index in run {
+        let Object::Flows { vip, backend } = ops[index].object else { continue };
+        results[index] = sockets(kernel, &ops[index].place)
+            .and_then(|sockets| conntrack::forget(&mut sockets.netfilter, vip, backend));
+    }
+}
+
+/// Sends what is pending.
+fn flush(kernel: &mut LinuxKernel, pending: &mut Pending, results: &mut Results) {
+    let (Some(place), messages) = (pending.place.take(), std::mem::take(&mut pending.messages))
+    else {
+        return;
+    };
+    let (indexes, messages): (Vec<usize>, Vec<Message>) = messages.into_iter().unzip();
+    let answers = sockets(kernel, &place).and_then(|sockets| {
+        sockets.route.request(messages).map_err(|error| KernelError::io("rtnetlink", &error))
+    });
+    match answers {
+        Ok(answers) => {
+            for (index, answer) in indexes.into_iter().zip(answers) {
+                if let (Err(errno), Ok(())) = (answer, &results[index]) {
+                    results[index] = Err(KernelError::errno("rtnetlink", errno));
+                }
+            }
+        }
+        Err(error) => indexes.into_iter().for_each(|index| results[index] = Err(error.clone())),
+    }
+}
+
+/// Adds the requests of one operation to what is pending, sending first what it must wait for.
+fn route(
+    kernel: &mut LinuxKernel,
+    index: usize,
+    op: &Op,
+    pending: &mut Pending,
+    results: &mut Results,
+) {
+    if pending.place.as_ref().is_some_and(|place| *place != op.place) {
+        flush(kernel, pending, results);
+    }
+    pending.place = Some(op.place.clone());
+    if let Object::Link(name, link) = &op.object {
+        let messages = links(kernel, index, op, name, link, pending, results);
+        return queue(messages, index, pending, results);
+    }
+    for name in references(&op.object) {
+        if let Err(error) = index_of(kernel, &op.place, &name, pending, results) {
+            results[index] = Err(error);
+            return;
+        }
+    }
+    let message = sockets(kernel, &op.place).and_then(|sockets| request(op, sockets));
+    queue(message.map(|message| vec![message]), index, pending, results);
+}
+
+fn queue(
+    messages: Result<Vec<Message>, KernelError>,
+    index: usize,
+    pending: &mut Pending,
+    results: &mut Results,
+) {
+    match messages {
+        Ok(messages) => {
+            pending.messages.extend(messages.into_iter().map(|message| (index, message)))
+        }
+        Err(error) => results[index] = Err(error),
+    }
+}
+
+/// The links whose indexes an operation needs.
+fn references(object: &Object) -> Vec<String> {
+    use crate::plane::Fdb;
+    match object {
+        Object::Address(link, _)
+        | Object::Neighbour { link, .. }
+        | Object::Route { link, .. }
+        | Object::Fdb(
+            Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. } | Fdb::Behind { port: link, .. },
+        ) => vec![link.clone()],
+        Object::Table(..)
+        | Object::Element(_)
+        | Object::Rule(_)
+        | Object::Barrier { .. }
+        | Object::Link(..)
+        | Object::Sysctl(..)
+        | Object::Flows { .. } => vec![],
+    }
+}
+
+/// The index of a link: known, or asked for once what would make the link has been sent.
+fn index_of(
+    kernel: &mut LinuxKernel,
+    place: &Place,
+    name: &str,
+    pending: &mut Pending,
+    results: &mut Results,
+) -> Result<u32, KernelError> {
+    if let Some(index) = sockets(kernel, place)?.indexes.index(name) {
+        return Ok(index);
+    }
+    flush(kernel, pending, results);
+    pending.place = Some(place.clone());
+    let sockets = sockets(kernel, place)?;
+    let index = link::find(&mut sockets.route, name)?;
+    sockets.indexes.insert(name.to_owned(), index);
+    Ok(index)
+}
+
+fn links(
+    kernel: &mut LinuxKernel,
+    index: usize,
+    op: &Op,
+    name: &str,
+    link: &Link,
+    pending: &mut Pending,
+    results: &mut Results,
+) -> Result<Vec<Message>, KernelError> {
+    match &op.verb {
+        Verb::Remove => {
+            sockets(kernel, &op.place)?.indexes.forget(name);
+            return Ok(vec![link::delete(name)]);
+        }
+        Verb::Add => {
+            let create = link::create(name, link);
+            let create = create.ok_or_else(|| KernelError::Senseless { op: op.to_string() })?;
+            pending.messages.push((index, create));
+        }
+        Verb::AddPair { sandbox, name: inner_name, inner } => {
+            let missing = || KernelError::NoSandbox { key: sandbox.clone() };
+            let inside = kernel.sandboxes.get_mut(sandbox).ok_or_else(missing)?;
+            inside.sockets.indexes.forget(inner_name);
+            let pair = link::create_pair(name, link, inner_name, inner, inside.netns.fd());
+            pending.messages.push((index, pair));
+        }
+        Verb::Change => {}
+    }
+    if op.verb != Verb::Change {
+        sockets(kernel, &op.place)?.indexes.forget(name);
+        flush(kernel, pending, results);
+        pending.place = Some(op.place.clone());
+        // What could not be made is not configured either: it may be a stranger's.
+        results[index].clone()?;
+    }
+    let number = index_of(kernel, &op.place, name, pending, results)?;
+    let master = match &link.master {
+        Some(master) => index_of(kernel, &op.place, master, pending, results)?,
+        None => 0,
+    };
+    Ok(link::configure(number, link, master))
+}
+
+/// The request of an operation on anything but a link; its indexes are known.
+fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
+    let indexes = &sockets.indexes;
+    let remove = op.verb == Verb::Remove;
+    Ok(match &op.object {
+        Object::Rule(rule) if remove => policy::delete_rule(rule),
+        Object::Rule(rule) => policy::add_rule(rule),
+        Object::Barrier { table, net } if remove => policy::delete_barrier(*table, *net),
+        Object::Barrier { table, net } => policy::add_barrier(*table, *net),
+        Object::Address(link, net) if remove => address::delete(indexes.need(link)?, *net),
+        Object::Address(link, net) => address::add(indexes.need(link)?, *net),
+        Object::Fdb(row) if remove => neighbour::delete_row(row, indexes)?,
+        Object::Fdb(row) => neighbour::write_row(row, indexes)?,
+        Object::Neighbour { link, address, .. } if remove => {
+            neighbour::delete(indexes.need(link)?, *address)
+        }
+        Object::Neighbour { link, address, mac } => {
+            neighbour::add(indexes.need(link)?, *address, *mac)
+        }
+        Object::Route { net, via, link } if remove => {
+            policy::delete_route(*net, *via, indexes.need(link)?)
+        }
+        Object::Route { net, via, link } => policy::add_route(*net, *via, indexes.need(link)?),
+        Object::Table(..)
+        | Object::Element(_)
+        | Object::Link(..)
+        | Object::Sysctl(..)
+        | Object::Flows { .. } => return Err(KernelError::Senseless { op: op.to_string() }),
+    })
+}

@@ -1,0 +1,295 @@
+//! Links: bridges, VXLAN devices, veths and how they behave as ports.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::Indexes;
+use crate::kernel::KernelError;
+use crate::kernel::socket::Socket;
+use crate::kernel::uapi::*;
+use crate::kernel::wire::{self, Message, attribute, attributes, get_ip, get_text, get_u32};
+use crate::names::{self, ALIAS_PREFIX, Mac};
+use crate::plane::{Link, LinkKind, Object, Objects, PortFlags, put};
+
+/// Length of `struct ifinfomsg`.
+const FIXED: usize = 16;
+const UP: u32 = libc::IFF_UP as u32;
+
+/// One link as dumped, ours or not.
+#[derive(Clone, Debug)]
+pub(crate) struct RawLink {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mtu: u32,
+    up: bool,
+    loopback: bool,
+    alias: String,
+    mac: Option<Mac>,
+    master: Option<u32>,
+    kind: String,
+    vxlan: Option<(u32, Option<IpAddr>, u16, bool)>,
+    port: Option<PortFlags>,
+}
+
+pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<RawLink>, KernelError> {
+    let question = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, &[0; FIXED]);
+    socket.dump("links", &question, |message, rows| {
+        if message.kind == RTM_NEWLINK {
+            rows.extend(parse(message.body));
+        }
+    })
+}
+
+/// Reads one RTM_NEWLINK body.
+fn parse(body: &[u8]) -> Option<RawLink> {
+    let flags = get_u32(body, 8)?;
+    let mut link = RawLink {
+        index: get_u32(body, 4)?,
+        name: String::new(),
+        mtu: 0,
+        up: flags & UP != 0,
+        loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
+        alias: String::new(),
+        mac: None,
+        master: None,
+        kind: String::new(),
+        vxlan: None,
+        port: None,
+    };
+    for (kind, value) in attributes(body, FIXED) {
+        match kind {
+            IFLA_IFNAME => link.name = get_text(value),
+            IFLA_MTU => link.mtu = get_u32(value, 0)?,
+            IFLA_IFALIAS => link.alias = get_text(value),
+            IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            IFLA_MASTER => link.master = get_u32(value, 0),
+            IFLA_LINKINFO => parse_info(&mut link, value),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn parse_info(link: &mut RawLink, info: &[u8]) {
+    link.kind = attribute(info, 0, IFLA_INFO_KIND).map(get_text).unwrap_or_default();
+    if link.kind == "vxlan" {
+        link.vxlan = attribute(info, 0, IFLA_INFO_DATA).and_then(parse_vxlan);
+    }
+    let slave = attribute(info, 0, IFLA_INFO_SLAVE_KIND).map(get_text);
+    if slave.as_deref() == Some("bridge") {
+        link.port = attribute(info, 0, IFLA_INFO_SLAVE_DATA).map(parse_port);
+    }
+}
+
+fn parse_vxlan(data: &[u8]) -> Option<(u32, Option<IpAddr>, u16, bool)> {
+    let local = attribute(data, 0, IFLA_VXLAN_LOCAL).or(attribute(data, 0, IFLA_VXLAN_LOCAL6));
+    let port = attribute(data, 0, IFLA_VXLAN_PORT)?;
+    let learning = attribute(data, 0, IFLA_VXLAN_LEARNING).is_some_and(|value| value == [1]);
+    Some((
+        get_u32(attribute(data, 0, IFLA_VXLAN_ID)?, 0)?,
+        local.and_then(get_ip),
+        u16::from_be_bytes(port.try_into().ok()?),
+        learning,
+    ))
+}
+
+fn parse_port(data: &[u8]) -> PortFlags {
+    let on = |kind| attribute(data, 0, kind).is_some_and(|value| value == [1]);
+    PortFlags {
+        learning: on(IFLA_BRPORT_LEARNING),
+        flood: on(IFLA_BRPORT_UNICAST_FLOOD),
+        neigh_suppress: on(IFLA_BRPORT_NEIGH_SUPPRESS),
+        locked: on(IFLA_BRPORT_LOCKED),
+    }
+}
+
+/// All indexes of a namespace.
+pub(crate) fn indexes(dump: &[RawLink]) -> Indexes {
+    let mut indexes = Indexes::default();
+    for link in dump {
+        indexes.insert(link.name.clone(), link.index);
+    }
+    indexes
+}
+
+/// The links with a name of ours; returns their indexes.
+pub(crate) fn host_objects(dump: &[RawLink], objects: &mut Objects) -> Indexes {
+    let all = indexes(dump);
+    let mut ours = Indexes::default();
+    for raw in dump.iter().filter(|raw| names::is_derived(&raw.name)) {
+        ours.insert(raw.name.clone(), raw.index);
+        put(objects, Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Veth)));
+    }
+    ours
+}
+
+/// The loopback, marked links, and those with a wanted name.
+pub(crate) fn sandbox_objects(
+    dump: &[RawLink],
+    wanted: &BTreeSet<String>,
+    objects: &mut Objects,
+) -> Indexes {
+    let all = indexes(dump);
+    let mut ours = Indexes::default();
+    for raw in dump {
+        let ours_if_there = raw.alias.starts_with(ALIAS_PREFIX) || wanted.contains(&raw.name);
+        if raw.loopback {
+            let link = Link { mac: None, mtu: 0, ..value(raw, &all, LinkKind::Loopback) };
+            put(objects, Object::Link(raw.name.clone(), link));
+        } else if ours_if_there {
+            ours.insert(raw.name.clone(), raw.index);
+            put(objects, Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Inner)));
+        }
+    }
+    ours
+}
+
+/// A raw link as a value; `veth` is what a veth is here.
+fn value(raw: &RawLink, all: &Indexes, veth: LinkKind) -> Link {
+    let kind = match (raw.kind.as_str(), raw.vxlan) {
+        _ if raw.loopback => LinkKind::Loopback,
+        ("bridge", _) => LinkKind::Bridge,
+        ("veth", _) => veth,
+        ("vxlan", Some((vni, Some(local), port, false))) => LinkKind::Vxlan { vni, local, port },
+        _ => LinkKind::Foreign,
+    };
+    let pinned = matches!(kind, LinkKind::Bridge | LinkKind::Inner);
+    Link {
+        mac: raw.mac.filter(|_| pinned),
+        kind,
+        alias: raw.alias.clone(),
+        mtu: raw.mtu,
+        master: raw.master.map(|index| all.name(index).unwrap_or_default().to_owned()),
+        port: raw.port,
+        up: raw.up,
+    }
+}
+
+fn fixed(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend(index.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(change.to_ne_bytes());
+    bytes
+}
+
+const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+
+/// Makes a bridge or VXLAN device, down and unmarked.
+pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
+    let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
+    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu);
+    if let Some(mac) = link.mac {
+        message.put(IFLA_ADDRESS, &mac.0);
+    }
+    match &link.kind {
+        LinkKind::Bridge => {
+            message.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |data| {
+                    // Snooping would prune multicast that neighbour discovery needs.
+                    data.u32(IFLA_BR_STP_STATE, 0).put(IFLA_BR_MCAST_SNOOPING, &[0]);
+                });
+            });
+        }
+        LinkKind::Vxlan { vni, local, port } => {
+            message.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |data| {
+                    vxlan_data(data, *vni, *local, *port);
+                });
+            });
+        }
+        LinkKind::Loopback | LinkKind::Veth | LinkKind::Inner | LinkKind::Foreign => return None,
+    }
+    Some(message)
+}
+
+fn vxlan_data(data: &mut Message, vni: u32, local: IpAddr, port: u16) {
+    data.u32(IFLA_VXLAN_ID, vni)
+        .put(IFLA_VXLAN_PORT, &port.to_be_bytes())
+        .put(IFLA_VXLAN_LEARNING, &[0]);
+    match local {
+        // The inner packet has its own checksum, and some hardware gets the outer one wrong.
+        IpAddr::V4(v4) => data.put(IFLA_VXLAN_LOCAL, &v4.octets()).put(IFLA_VXLAN_UDP_CSUM, &[0]),
+        // Over IPv6 the checksum is mandatory (RFC 8200) unless both ends agree.
+        IpAddr::V6(v6) => data.put(IFLA_VXLAN_LOCAL6, &v6.octets()),
+    };
+}
+
+/// Makes a veth whose other end is born inside the namespace behind `netns`, with its name, MAC and MTU.
+pub(crate) fn create_pair(
+    name: &str,
+    link: &Link,
+    inner_name: &str,
+    inner: &Link,
+    netns: u32,
+) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
+    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu);
+    message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+            data.nest(VETH_INFO_PEER, |peer| {
+                peer.raw(&fixed(0, 0, 0)).text(IFLA_IFNAME, inner_name).u32(IFLA_MTU, inner.mtu);
+                if let Some(mac) = inner.mac {
+                    peer.put(IFLA_ADDRESS, &mac.0);
+                }
+                peer.u32(IFLA_NET_NS_FD, netns);
+            });
+        });
+    });
+    message
+}
+
+/// Gives a link, named by its index, the values of `link`; `master` is the bridge's index, 0 for none.
+///
+/// Two messages: port flags can only be set on a port, and must be set before it is up.
+pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
+    let ack = NLM_F_REQUEST | NLM_F_ACK;
+    let mut first = Message::new(RTM_NEWLINK, ack, &fixed(index, 0, 0));
+    if link.kind != LinkKind::Loopback {
+        // No link-local address: the gateway's MAC is shared, and must not speak for itself.
+        first.u32(IFLA_MTU, link.mtu).text(IFLA_IFALIAS, &link.alias).nest(IFLA_AF_SPEC, |spec| {
+            spec.nest(libc::AF_INET6 as u16, |six| {
+                six.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+            });
+        });
+    }
+    if let Some(mac) = link.mac {
+        first.put(IFLA_ADDRESS, &mac.0);
+    }
+    if link.port.is_some() {
+        first.u32(IFLA_MASTER, master);
+    }
+    let up = if link.up { UP } else { 0 };
+    let mut second = Message::new(RTM_NEWLINK, ack, &fixed(index, up, UP));
+    if let Some(port) = link.port {
+        second.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
+                data.put(IFLA_BRPORT_LEARNING, &[port.learning.into()])
+                    .put(IFLA_BRPORT_UNICAST_FLOOD, &[port.flood.into()])
+                    .put(IFLA_BRPORT_NEIGH_SUPPRESS, &[port.neigh_suppress.into()])
+                    .put(IFLA_BRPORT_LOCKED, &[port.locked.into()]);
+            });
+        });
+    }
+    vec![first, second]
+}
+
+/// Removes a link by its name.
+pub(crate) fn delete(name: &str) -> Message {
+    let mut message = Message::new(RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(0, 0, 0));
+    message.text(IFLA_IFNAME, name);
+    message
+}
+
+/// The index of one link.
+pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<u32, KernelError> {
+    let mut question = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(0, 0, 0));
+    question.text(IFLA_IFNAME, name);
+    let mut index = None;
+    socket.ask("link by name", question, |message| {
+        if message.kind == RTM_NEWLINK {
+            index = wire::get_u32(message.body, 4);
+        }
+    })?;
+    index.ok_or_else(|| KernelError::NoLink { name: name.to_owned() })
+}

@@ -1,0 +1,77 @@
+//! From networks and sandboxes to the kernel objects that make them true. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::dataplane::Dataplane;
+use crate::mtu;
+use crate::plane::{Object, Objects, Place, Plane, put};
+
+mod host;
+mod network;
+mod sandbox;
+mod vip;
+
+/// What the kernel objects depend on besides the caller's wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// MTU of the device that holds our tunnel endpoint, bytes. `None` if no device does.
+    pub underlay_mtu: Option<u32>,
+    /// Whether somebody else's firewall hooks forwarded packets, so that bridged frames must go on passing
+    /// through it if they did (Docker and Kubernetes need that).
+    pub foreign_forward: bool,
+}
+
+/// The wanted plane, and which veth leads where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// All objects.
+    pub plane: Plane,
+    /// The other end of each veth of the host.
+    pub pairs: BTreeMap<String, InnerEnd>,
+}
+
+/// The end of a veth inside a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InnerEnd {
+    /// The sandbox's key.
+    pub sandbox: String,
+    /// The interface's name inside.
+    pub ifname: String,
+}
+
+/// Computes the objects that make `dataplane` true on this node.
+///
+/// An attachment to a network the dataplane does not contain is left out: its network is not known yet.
+pub fn lower(dataplane: &Dataplane, facts: Facts) -> Wanted {
+    let mut wanted = Wanted::default();
+    let mut host = Objects::new();
+    if !dataplane.networks.is_empty() {
+        host::lower(&mut host, dataplane, facts);
+    }
+    for (vni, network) in &dataplane.networks {
+        network::lower(&mut host, *vni, network, dataplane, facts);
+    }
+    for (key, sandbox) in &dataplane.sandboxes {
+        let inside = sandbox::lower(&mut host, &mut wanted.pairs, key, sandbox, dataplane, facts);
+        wanted.plane.places.insert(Place::Sandbox(key.clone()), inside);
+    }
+    wanted.plane.places.insert(Place::Host, host);
+    wanted
+}
+
+/// The MTU inside one network.
+fn network_mtu(dataplane: &Dataplane, vni: u32, facts: Facts) -> u32 {
+    let option = dataplane.networks.get(&vni).and_then(|network| network.mtu);
+    mtu::inner(
+        facts.underlay_mtu,
+        dataplane.underlay.as_ref().map(|underlay| underlay.vtep),
+        option,
+    )
+}
+
+/// Puts many objects under their keys.
+fn put_all(objects: &mut Objects, new: impl IntoIterator<Item = Object>) {
+    for object in new {
+        put(objects, object);
+    }
+}

@@ -1,0 +1,182 @@
+//! One change to a kernel, and how a human would have typed it.
+
+use std::fmt;
+
+use crate::names::PROTOCOL;
+use crate::plane::{Family, Fdb, Integrity, Link, LinkKind, Object, Place, PortFlags, RuleAction};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// In which namespace.
+    pub place: Place,
+    /// What happens.
+    pub verb: Verb,
+    /// To what.
+    pub object: Object,
+}
+
+/// What an operation does to its object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Make it.
+    Add,
+    /// Make the host's end of a veth, with the other end born inside a sandbox.
+    AddPair {
+        /// The sandbox's key.
+        sandbox: String,
+        /// Name of the inner end.
+        name: String,
+        /// The inner end as it should be.
+        inner: Link,
+    },
+    /// It is there; give it these values.
+    Change,
+    /// Remove it.
+    Remove,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Place::Sandbox(key) = &self.place {
+            write!(f, "[{key}] ")?;
+        }
+        let verb = match &self.verb {
+            Verb::Add | Verb::AddPair { .. } => "add",
+            Verb::Change => "replace",
+            Verb::Remove => "del",
+        };
+        match &self.object {
+            Object::Table(table, _) => match self.verb {
+                Verb::Remove => write!(f, "nft delete table {}", table.spelled()),
+                Verb::Add | Verb::AddPair { .. } | Verb::Change => {
+                    write!(f, "nft -f {table:?}.nft")
+                }
+            },
+            Object::Element(element) => match self.verb {
+                Verb::Remove => write!(f, "nft delete element {element}"),
+                Verb::Add | Verb::AddPair { .. } | Verb::Change => {
+                    write!(f, "nft add element {element}")
+                }
+            },
+            Object::Rule(rule) => {
+                let six = if rule.family == Family::V6 { " -6" } else { "" };
+                write!(f, "ip{six} rule {verb} iif {} priority {}", rule.iif, rule.priority)?;
+                match rule.action {
+                    RuleAction::Lookup(table) => write!(f, " lookup {table} protocol {PROTOCOL}"),
+                    RuleAction::Prohibit => write!(f, " prohibit protocol {PROTOCOL}"),
+                }
+            }
+            Object::Barrier { table, net } => {
+                write!(f, "ip route {verb} prohibit {net} table {table} protocol {PROTOCOL}")
+            }
+            Object::Link(name, link) => write_link(f, &self.verb, name, link),
+            Object::Sysctl(path, setting) => {
+                write!(f, "sysctl -w {}='{}'", path.replace('/', "."), setting.text())
+            }
+            Object::Address(link, net) => write!(f, "ip address {verb} {net} dev {link} nodad"),
+            Object::Fdb(Fdb::Tunnel { link, mac, dst }) => {
+                write!(f, "bridge fdb {verb} {mac} dev {link} dst {dst} self permanent")
+            }
+            Object::Fdb(Fdb::Copy { link, dst }) => {
+                let verb = if self.verb == Verb::Remove { "del" } else { "append" };
+                write!(f, "bridge fdb {verb} 00:00:00:00:00:00 dev {link} dst {dst} self permanent")
+            }
+            Object::Fdb(Fdb::Behind { port, mac, .. }) => {
+                write!(f, "bridge fdb {verb} {mac} dev {port} master static")
+            }
+            Object::Neighbour { link, address, mac } => {
+                write!(f, "ip neigh {verb} {address} lladdr {mac} dev {link} nud permanent")
+            }
+            Object::Route { net, via, link } => {
+                write!(f, "ip route {verb} {net} via {via} dev {link} protocol {PROTOCOL}")
+            }
+            Object::Flows { vip, backend } => {
+                write!(f, "conntrack -D --orig-dst {vip} --reply-src {backend}")
+            }
+        }
+    }
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, verb: &Verb, name: &str, link: &Link) -> fmt::Result {
+    match verb {
+        Verb::Remove => return write!(f, "ip link del {name}"),
+        Verb::Change => write!(f, "ip link set {name}")?,
+        Verb::Add => {
+            write!(f, "ip link add {name}")?;
+            write_kind(f, &link.kind)?;
+        }
+        Verb::AddPair { sandbox, name: inner_name, inner } => {
+            write!(f, "ip link add {name} type veth peer {inner_name}")?;
+            if let Some(mac) = inner.mac {
+                write!(f, " address {mac}")?;
+            }
+            write!(f, " netns {sandbox}; ip link set {name}")?;
+        }
+    }
+    if let Some(mac) = link.mac {
+        write!(f, " address {mac}")?;
+    }
+    if link.mtu != 0 {
+        write!(f, " mtu {}", link.mtu)?;
+    }
+    if let Some(master) = &link.master {
+        write!(f, " master {master}")?;
+    }
+    if !link.alias.is_empty() {
+        write!(f, " alias {}", link.alias)?;
+    }
+    if link.up {
+        write!(f, " up")?;
+    }
+    link.port.map_or(Ok(()), |port| write_port(f, port))
+}
+
+fn write_kind(f: &mut fmt::Formatter<'_>, kind: &LinkKind) -> fmt::Result {
+    match kind {
+        LinkKind::Bridge => write!(f, " type bridge mcast_snooping 0"),
+        LinkKind::Vxlan { vni, local, port } => {
+            write!(f, " type vxlan id {vni} local {local} dstport {port} nolearning")
+        }
+        LinkKind::Veth | LinkKind::Inner => write!(f, " type veth"),
+        LinkKind::Loopback | LinkKind::Foreign => Ok(()),
+    }
+}
+
+fn write_port(f: &mut fmt::Formatter<'_>, port: PortFlags) -> fmt::Result {
+    let word = |on: bool| if on { "on" } else { "off" };
+    write!(
+        f,
+        " type bridge_slave learning {} flood {} neigh_suppress {} locked {}",
+        word(port.learning),
+        word(port.flood),
+        word(port.neigh_suppress),
+        word(port.locked)
+    )
+}
+
+impl Op {
+    /// An op that makes `object` at `place`.
+    pub fn add(place: Place, object: Object) -> Self {
+        Self { place, verb: Verb::Add, object }
+    }
+
+    /// An op that gives `object` at `place` its values.
+    pub fn change(place: Place, object: Object) -> Self {
+        Self { place, verb: Verb::Change, object }
+    }
+
+    /// An op that removes `object` at `place`.
+    pub fn remove(place: Place, object: Object) -> Self {
+        Self { place, verb: Verb::Remove, object }
+    }
+}
+
+/// Whether an observed object already is what a wanted one says.
+pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
+    match (wanted, observed) {
+        (Object::Sysctl(_, wanted), Object::Sysctl(_, observed)) => wanted.met_by(observed),
+        (Object::Table(..), Object::Table(_, integrity)) => *integrity == Integrity::Intact,
+        (wanted, observed) => wanted == observed,
+    }
+}

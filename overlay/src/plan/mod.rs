@@ -1,0 +1,270 @@
+//! The difference between what is wanted and what was seen, as ordered operations. Pure.
+//!
+//! Removals come first, dependants before what they rest on; then additions the other way round. The
+//! consequences of removing a link are known here (its rows and addresses go along), so that one plan is
+//! enough to repair anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::lower::Wanted;
+use crate::names::ALIAS_PREFIX;
+use crate::op::{Op, Verb, satisfies};
+use crate::plane::{
+    self, Field, Key, Link, LinkKind, LinkOrder, Object, Objects, Place, Plane, Set, Table,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Whether the wanted plane is all there should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// Everything: what is ours and not wanted is removed.
+    Complete,
+    /// Perhaps not everything, as before the first word of a manager: nothing unknown is removed.
+    Partial,
+}
+
+/// Plans the way from `observed` to `wanted`. Places that were not observed are left alone.
+pub fn plan(wanted: &Wanted, observed: &Plane, completeness: Completeness) -> Vec<Op> {
+    let mut world = observed.clone();
+    let mut removals = Vec::new();
+    ignore_unmarked(&mut world, wanted);
+    break_links(&mut world, wanted, completeness, &mut removals);
+    let nothing = Objects::new();
+    let mut changes = Vec::new();
+    for (place, seen) in &world.places {
+        let want = wanted.plane.places.get(place).unwrap_or(&nothing);
+        let missing = missing_tables(want, seen);
+        let gone =
+            |key: &Key| matches!(key, Key::Element(set, _) if missing.contains(&set.table()));
+        if completeness == Completeness::Complete {
+            let extra = seen.iter().filter(|(key, _)| !want.contains_key(key) && !gone(key));
+            removals.extend(extra.filter_map(|(_, object)| removal(place, object, want)));
+        }
+        for (key, object) in want {
+            let old = seen.get(key).filter(|_| !gone(key));
+            change(place, object, old, wanted, &world, &mut removals, &mut changes);
+        }
+        changes.extend(departed(
+            place,
+            want,
+            observed.places.get(place).unwrap_or(seen),
+            completeness,
+        ));
+    }
+    removals.sort_by(|a, b| b.object.key().cmp(&a.object.key()).then(a.place.cmp(&b.place)));
+    changes.sort_by(|a, b| rank(&a.object).cmp(&rank(&b.object)).then(a.place.cmp(&b.place)));
+    removals.into_iter().chain(changes).collect()
+}
+
+/// Additions are grouped by what they are, then by place: the executor sends each group at once.
+fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
+    match object {
+        Object::Table(..) => (0, None),
+        Object::Element(_) => (1, None),
+        Object::Rule(_) => (2, None),
+        Object::Barrier { .. } => (3, None),
+        Object::Link(_, link) => (4, Some(link.kind.order())),
+        Object::Sysctl(..) => (5, None),
+        Object::Address(..) => (6, None),
+        Object::Fdb(_) => (7, None),
+        Object::Neighbour { .. } => (8, None),
+        Object::Route { .. } => (9, None),
+        Object::Flows { .. } => (10, None),
+    }
+}
+
+/// Forgets links that carry our kind of name but not our mark, unless they are the half-made thing we want:
+/// a crash between making a link and marking it leaves exactly that.
+fn ignore_unmarked(world: &mut Plane, wanted: &Wanted) {
+    for (place, objects) in &mut world.places {
+        let want = wanted.plane.places.get(place);
+        let strange: Vec<String> = objects
+            .values()
+            .filter_map(|object| match object {
+                Object::Link(name, link) if link.kind != LinkKind::Loopback => {
+                    let marked = link.alias.starts_with(ALIAS_PREFIX);
+                    let same = want.and_then(|want| plane::link(want, name)).is_some_and(|want| {
+                        want.kind == link.kind && (want.mac.is_none() || want.mac == link.mac)
+                    });
+                    (!marked && !same).then(|| name.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        for name in strange {
+            plane::remove_link(objects, &name);
+        }
+    }
+}
+
+/// Plans the removal of links that are unwanted or of the wrong kind, and applies what follows from it.
+fn break_links(world: &mut Plane, wanted: &Wanted, completeness: Completeness, ops: &mut Vec<Op>) {
+    let mut doomed: BTreeSet<(Place, String)> = BTreeSet::new();
+    for (place, objects) in &world.places {
+        let want = wanted.plane.places.get(place);
+        for object in objects.values() {
+            let Object::Link(name, link) = object else { continue };
+            let wish = want.and_then(|want| plane::link(want, name));
+            let wrong = wish.is_some_and(|wish| wish.kind != link.kind);
+            let unwanted = wish.is_none() && completeness == Completeness::Complete;
+            if link.kind != LinkKind::Loopback && (wrong || unwanted) {
+                doomed.insert((place.clone(), name.clone()));
+            }
+        }
+    }
+    doomed.extend(widowed(world, wanted));
+    for (outer, end) in &wanted.pairs {
+        if doomed.contains(&(Place::Sandbox(end.sandbox.clone()), end.ifname.clone())) {
+            doomed.insert((Place::Host, outer.clone()));
+        }
+    }
+    for (place, name) in doomed {
+        let Some(objects) = world.places.get_mut(&place) else { continue };
+        let Some(link) = plane::link(objects, &name).cloned() else { continue };
+        plane::remove_link(objects, &name);
+        if let Some(end) = wanted.pairs.get(&name).filter(|_| place == Place::Host)
+            && let Some(inside) = world.places.get_mut(&Place::Sandbox(end.sandbox.clone()))
+        {
+            plane::remove_link(inside, &end.ifname);
+        }
+        ops.push(Op::remove(place, Object::Link(name, link)));
+    }
+}
+
+/// Outer ends whose inner end is not where it should be: the pair is made anew.
+fn widowed(world: &Plane, wanted: &Wanted) -> Vec<(Place, String)> {
+    let host = world.places.get(&Place::Host);
+    let widow = |outer: &String, sandbox: &String, ifname: &String| {
+        let inside = world.places.get(&Place::Sandbox(sandbox.clone()))?;
+        let there = plane::link(host?, outer).is_some();
+        (there && plane::link(inside, ifname).is_none()).then(|| (Place::Host, outer.clone()))
+    };
+    let pairs = wanted.pairs.iter();
+    pairs.filter_map(|(outer, end)| widow(outer, &end.sandbox, &end.ifname)).collect()
+}
+
+/// Tables that are wanted and not intact: whatever is in them goes with them.
+fn missing_tables(want: &Objects, seen: &Objects) -> BTreeSet<Table> {
+    let tables = want.values().filter_map(|object| match object {
+        Object::Table(table, _) => {
+            let intact = seen.get(&object.key()).is_some_and(|old| satisfies(object, old));
+            (!intact).then_some(*table)
+        }
+        _ => None,
+    });
+    tables.collect()
+}
+
+/// How an object that is not wanted goes, if it goes by itself.
+fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
+    match object {
+        // Links were dealt with before; parameters have no absence; flows are not observed.
+        Object::Link(..) | Object::Sysctl(..) | Object::Flows { .. } => None,
+        // They go with their table.
+        Object::Element(element) if !has_table(want, element.set.table()) => None,
+        Object::Table(..)
+        | Object::Element(_)
+        | Object::Rule(_)
+        | Object::Barrier { .. }
+        | Object::Address(..)
+        | Object::Fdb(_)
+        | Object::Neighbour { .. }
+        | Object::Route { .. } => Some(Op::remove(place.clone(), object.clone())),
+    }
+}
+
+fn has_table(objects: &Objects, table: Table) -> bool {
+    objects.contains_key(&Key::Table(table))
+}
+
+/// Plans one wanted object against what is there under its key.
+fn change(
+    place: &Place,
+    object: &Object,
+    old: Option<&Object>,
+    wanted: &Wanted,
+    world: &Plane,
+    removals: &mut Vec<Op>,
+    changes: &mut Vec<Op>,
+) {
+    if old.is_some_and(|old| satisfies(object, old)) {
+        return;
+    }
+    match (object, old) {
+        // A parameter that does not exist here (no IPv6, no br_netfilter) cannot be set. One of a link
+        // that is about to be made is not there yet either: it is written when it is.
+        (Object::Sysctl(path, _), None) if !of_new_link(path, place, wanted, world) => {}
+        (Object::Link(name, link), None) => {
+            changes.extend(new_link(place, name, link, wanted, world));
+        }
+        // A map's element has no "replace": out and in, in one transaction.
+        (Object::Element(_), Some(old)) => {
+            removals.push(Op::remove(place.clone(), old.clone()));
+            changes.push(Op::add(place.clone(), object.clone()));
+        }
+        (Object::Table(..), Some(_)) | (_, None) => {
+            changes.push(Op::add(place.clone(), object.clone()));
+        }
+        (_, Some(_)) => changes.push(Op::change(place.clone(), object.clone())),
+    }
+}
+
+/// Whether a parameter belongs to a link of a sandbox that this plan makes.
+fn of_new_link(path: &str, place: &Place, wanted: &Wanted, world: &Plane) -> bool {
+    let Place::Sandbox(key) = place else { return false };
+    let inside = world.places.get(place);
+    let mut ends = wanted.pairs.values().filter(|end| end.sandbox == *key);
+    ends.any(|end| {
+        path.contains(&format!("/conf/{}/", end.ifname))
+            && inside.is_some_and(|inside| plane::link(inside, &end.ifname).is_none())
+    })
+}
+
+/// Makes a link. Inner ends are born with their outer ends and only need finishing; a veth whose sandbox
+/// was not reached has to wait for it.
+fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Plane) -> Option<Op> {
+    let object = Object::Link(name.to_owned(), link.clone());
+    match link.kind {
+        LinkKind::Bridge | LinkKind::Vxlan { .. } => Some(Op::add(place.clone(), object)),
+        LinkKind::Inner => Some(Op::change(place.clone(), object)),
+        LinkKind::Loopback | LinkKind::Foreign => None,
+        LinkKind::Veth => {
+            let end = wanted.pairs.get(name)?;
+            let sandbox = Place::Sandbox(end.sandbox.clone());
+            world.places.get(&sandbox)?;
+            let inner = plane::link(wanted.plane.places.get(&sandbox)?, &end.ifname)?.clone();
+            let verb =
+                Verb::AddPair { sandbox: end.sandbox.clone(), name: end.ifname.clone(), inner };
+            Some(Op { place: place.clone(), verb, object })
+        }
+    }
+}
+
+/// Connections to backends that were in a VIP's slots and are wanted in none.
+fn departed(place: &Place, want: &Objects, seen: &Objects, completeness: Completeness) -> Vec<Op> {
+    let left: BTreeSet<(IpAddr, IpAddr)> = pairs(seen).difference(&pairs(want)).copied().collect();
+    let vips: BTreeMap<IpAddr, ()> = pairs(want).into_iter().map(|(vip, _)| (vip, ())).collect();
+    left.into_iter()
+        .filter(|(vip, _)| completeness == Completeness::Complete || vips.contains_key(vip))
+        .map(|(vip, backend)| Op::remove(place.clone(), Object::Flows { vip, backend }))
+        .collect()
+}
+
+/// Every (VIP, backend) that has a slot.
+fn pairs(objects: &Objects) -> BTreeSet<(IpAddr, IpAddr)> {
+    let address = |field: &Field| match field {
+        Field::V4(v4) => Some(IpAddr::V4(*v4)),
+        Field::V6(v6) => Some(IpAddr::V6(*v6)),
+        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Number(_) => None,
+    };
+    let backends = objects.values().filter_map(|object| match object {
+        Object::Element(element) if matches!(element.set, Set::Backends4 | Set::Backends6) => {
+            Some((address(element.key.first()?)?, address(element.value.first()?)?))
+        }
+        _ => None,
+    });
+    backends.collect()
+}

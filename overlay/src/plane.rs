@@ -1,0 +1,372 @@
+//! The kernel's objects as values: one type for what is wanted and for what was seen.
+//!
+//! A [`Plane`] maps each [`Place`] (the host's namespace, or a sandbox's) to its objects, each under the
+//! [`Key`] by which the kernel tells it from others: two objects with one key cannot exist together.
+//! The order of the keys is the order of creation: referents come before what refers to them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::names::Mac;
+
+pub use crate::plane::nft::{Element, Field, Kind, Set, Table};
+
+pub mod nft;
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The node's own.
+    Host,
+    /// That of the sandbox with this key.
+    Sandbox(String),
+}
+
+/// The objects of some namespaces. A place that is absent was not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plane {
+    /// Objects by place.
+    pub places: BTreeMap<Place, Objects>,
+}
+
+/// The objects of one namespace.
+pub type Objects = BTreeMap<Key, Object>;
+
+/// What makes an object distinct within its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// An nftables table.
+    Table(Table),
+    /// An element of a set or map.
+    Element(Set, Vec<Field>),
+    /// A policy rule: all of it.
+    Rule(Rule),
+    /// A route with no device.
+    Barrier(u32, IpNet),
+    /// A link, ordered by what it needs: bridges, then their ports.
+    Link(LinkOrder, String),
+    /// A kernel parameter, by its path below /proc/sys.
+    Sysctl(String),
+    /// An address on a link.
+    Address(String, IpNet),
+    /// A forwarding row: link (or bridge), MAC, and for copies the destination.
+    Fdb(String, Mac, Option<IpAddr>),
+    /// A neighbour on a link.
+    Neighbour(String, IpAddr),
+    /// A route through a gateway.
+    Route(IpNet),
+    /// Connections to be forgotten; last, when their rules are already different.
+    Flows(IpAddr, IpAddr),
+}
+
+/// Rank of a link among links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkOrder {
+    /// Loopback and bridges.
+    First,
+    /// VXLAN devices and veths.
+    Second,
+    /// Ends of veths inside sandboxes: they come with their outer end.
+    Third,
+}
+
+/// One thing in a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A table with all its chains, rules and empty sets.
+    Table(Table, Integrity),
+    /// One element of a set.
+    Element(Element),
+    /// A policy routing rule.
+    Rule(Rule),
+    /// A `prohibit` route.
+    Barrier {
+        /// The table it is in.
+        table: u32,
+        /// What it keeps out.
+        net: IpNet,
+    },
+    /// A network device.
+    Link(String, Link),
+    /// A kernel parameter below /proc/sys.
+    Sysctl(String, Setting),
+    /// An address on a link.
+    Address(String, IpNet),
+    /// A row of a forwarding database.
+    Fdb(Fdb),
+    /// A permanent neighbour.
+    Neighbour {
+        /// The device.
+        link: String,
+        /// The neighbour's address.
+        address: IpAddr,
+        /// The neighbour's MAC.
+        mac: Mac,
+    },
+    /// A route through a gateway.
+    Route {
+        /// Where to.
+        net: IpNet,
+        /// Through which address.
+        via: IpAddr,
+        /// On which device.
+        link: String,
+    },
+    /// Connections translated from a VIP to a backend that has left. Only ever removed.
+    Flows {
+        /// The virtual address they were made to.
+        vip: IpAddr,
+        /// The backend they reached.
+        backend: IpAddr,
+    },
+}
+
+/// Whether a table is exactly what its skeleton says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// Rule for rule.
+    Intact,
+    /// Somebody's hand, an old version of ours, or half of one.
+    Damaged,
+}
+
+/// What a kernel parameter is, or should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// This text, blanks normalised.
+    Is(String),
+    /// A number not smaller than this.
+    AtLeast(u64),
+}
+
+impl Setting {
+    /// Whether an observed value fulfils this one.
+    pub fn met_by(&self, observed: &Setting) -> bool {
+        match (self, observed) {
+            (Setting::AtLeast(least), Setting::Is(text)) => {
+                text.parse::<u64>().is_ok_and(|value| value >= *least)
+            }
+            (Setting::Is(_), _) | (Setting::AtLeast(_), Setting::AtLeast(_)) => self == observed,
+        }
+    }
+
+    /// The text to write.
+    pub fn text(&self) -> String {
+        match self {
+            Setting::Is(text) => text.clone(),
+            Setting::AtLeast(value) => value.to_string(),
+        }
+    }
+}
+
+/// A network device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What it is.
+    pub kind: LinkKind,
+    /// `weft:<network id>`; empty when the mark is missing.
+    pub alias: String,
+    /// Its MAC where it matters (bridges and ends inside sandboxes).
+    pub mac: Option<Mac>,
+    /// Bytes; 0 where it does not matter (loopback).
+    pub mtu: u32,
+    /// The bridge it is a port of.
+    pub master: Option<String>,
+    /// How it behaves as a port.
+    pub port: Option<PortFlags>,
+    /// Administratively up.
+    pub up: bool,
+}
+
+/// What a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A namespace's own loopback; never made, never removed.
+    Loopback,
+    /// A bridge without STP and multicast snooping.
+    Bridge,
+    /// A VXLAN device that never learns.
+    Vxlan {
+        /// VXLAN network identifier.
+        vni: u32,
+        /// Source address of its packets.
+        local: IpAddr,
+        /// Destination port.
+        port: u16,
+    },
+    /// The host's end of a sandbox's port. What its other end is, is known when it is made.
+    Veth,
+    /// The end of a veth inside a sandbox.
+    Inner,
+    /// Something else that has one of our names.
+    Foreign,
+}
+
+/// Flags of a bridge port (linux/if_link.h, IFLA_BRPORT_*).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortFlags {
+    /// Learn MACs from traffic. Never wanted: a learned row hides a missing static one.
+    pub learning: bool,
+    /// Flood unicast with an unknown destination.
+    pub flood: bool,
+    /// Answer ARP and neighbour solicitations here instead of sending them out.
+    pub neigh_suppress: bool,
+    /// Accept only sources with a static row.
+    pub locked: bool,
+}
+
+/// A policy routing rule on what enters by a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Address family.
+    pub family: Family,
+    /// Lower is earlier.
+    pub priority: u32,
+    /// The input device.
+    pub iif: String,
+    /// What happens.
+    pub action: RuleAction,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleAction {
+    /// Look up this table.
+    Lookup(u32),
+    /// Refuse with ICMP "administratively prohibited".
+    Prohibit,
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// A forwarding row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fdb {
+    /// On a VXLAN device: frames to this MAC go to this endpoint.
+    Tunnel {
+        /// The VXLAN device.
+        link: String,
+        /// Destination MAC.
+        mac: Mac,
+        /// Endpoint.
+        dst: IpAddr,
+    },
+    /// On a VXLAN device: broadcast and multicast frames are also copied to this endpoint.
+    Copy {
+        /// The VXLAN device.
+        link: String,
+        /// Endpoint.
+        dst: IpAddr,
+    },
+    /// On a bridge: this MAC is behind this port.
+    Behind {
+        /// The bridge.
+        bridge: String,
+        /// The port.
+        port: String,
+        /// The MAC.
+        mac: Mac,
+        /// Static as we write it, or learned, which is drift.
+        learned: bool,
+    },
+}
+
+impl Object {
+    /// The key this object lives under.
+    pub fn key(&self) -> Key {
+        match self {
+            Object::Table(table, _) => Key::Table(*table),
+            Object::Element(element) => Key::Element(element.set, element.key.clone()),
+            Object::Rule(rule) => Key::Rule(rule.clone()),
+            Object::Barrier { table, net } => Key::Barrier(*table, *net),
+            Object::Link(name, link) => Key::Link(link.kind.order(), name.clone()),
+            Object::Sysctl(path, _) => Key::Sysctl(path.clone()),
+            Object::Address(link, net) => Key::Address(link.clone(), *net),
+            Object::Fdb(Fdb::Tunnel { link, mac, .. }) => Key::Fdb(link.clone(), *mac, None),
+            Object::Fdb(Fdb::Copy { link, dst }) => {
+                Key::Fdb(link.clone(), Mac::default(), Some(*dst))
+            }
+            Object::Fdb(Fdb::Behind { bridge, mac, .. }) => Key::Fdb(bridge.clone(), *mac, None),
+            Object::Neighbour { link, address, .. } => Key::Neighbour(link.clone(), *address),
+            Object::Route { net, .. } => Key::Route(*net),
+            Object::Flows { vip, backend } => Key::Flows(*vip, *backend),
+        }
+    }
+
+    /// Whether this object vanishes with a link of that name.
+    pub fn rests_on(&self, name: &str) -> bool {
+        match self {
+            Object::Address(link, _)
+            | Object::Neighbour { link, .. }
+            | Object::Route { link, .. }
+            | Object::Fdb(Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. }) => link == name,
+            Object::Fdb(Fdb::Behind { bridge, port, .. }) => bridge == name || port == name,
+            Object::Sysctl(path, _) => path.contains(&format!("/conf/{name}/")),
+            Object::Table(..)
+            | Object::Element(_)
+            | Object::Rule(_)
+            | Object::Barrier { .. }
+            | Object::Link(..)
+            | Object::Flows { .. } => false,
+        }
+    }
+}
+
+impl LinkKind {
+    /// Rank among links.
+    pub fn order(&self) -> LinkOrder {
+        match self {
+            LinkKind::Loopback | LinkKind::Bridge => LinkOrder::First,
+            LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,
+            LinkKind::Inner => LinkOrder::Third,
+        }
+    }
+}
+
+/// Puts an object under its key.
+pub fn put(objects: &mut Objects, object: Object) {
+    objects.insert(object.key(), object);
+}
+
+/// The link of that name, whatever its rank.
+pub fn link<'a>(objects: &'a Objects, name: &str) -> Option<&'a Link> {
+    [LinkOrder::First, LinkOrder::Second, LinkOrder::Third].into_iter().find_map(|order| {
+        match objects.get(&Key::Link(order, name.to_owned())) {
+            Some(Object::Link(_, link)) => Some(link),
+            Some(_) | None => None,
+        }
+    })
+}
+
+/// What the kernel does to the rest of a namespace when a link goes: its addresses, rows, neighbours and
+/// routes go along, and the ports of a bridge are set free.
+pub fn remove_link(objects: &mut Objects, name: &str) {
+    objects.retain(|_, object| match object {
+        Object::Link(other, _) => other != name,
+        other => !other.rests_on(name),
+    });
+    for object in objects.values_mut() {
+        if let Object::Link(_, link) = object
+            && link.master.as_deref() == Some(name)
+        {
+            link.master = None;
+            link.port = None;
+        }
+    }
+}

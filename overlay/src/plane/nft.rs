@@ -1,0 +1,186 @@
+//! The nftables tables of ours, their sets, and the elements in them.
+//!
+//! Rules never change: each table has one fixed skeleton (`kernel/nft/skeleton/*.nft`), and everything that
+//! differs from node to node and from hour to hour is an element of one of its sets.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::names::Mac;
+
+/// One of our tables. All are called `weft`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// `inet weft` in the host: guard, isolation, masquerade.
+    Host,
+    /// `bridge weft` in the host: what a port may send.
+    Bridge,
+    /// `inet weft` in a sandbox: VIPs and the resolver.
+    Sandbox,
+}
+
+/// What one component of an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Interface name, 16 bytes.
+    Name,
+    /// IPv4 address.
+    V4,
+    /// IPv6 address.
+    V6,
+    /// Ethernet address.
+    Mac,
+    /// Port, network order.
+    Port,
+    /// Number, host order.
+    Number,
+}
+
+/// One component of an element.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// Interface name.
+    Name(String),
+    /// IPv4 address.
+    V4(Ipv4Addr),
+    /// IPv6 address.
+    V6(Ipv6Addr),
+    /// Ethernet address.
+    Mac(Mac),
+    /// Port.
+    Port(u16),
+    /// Number.
+    Number(u32),
+}
+
+impl From<IpAddr> for Field {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Field::V4(v4),
+            IpAddr::V6(v6) => Field::V6(v6),
+        }
+    }
+}
+
+/// An element: its key, and in a map its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// The set it is in.
+    pub set: Set,
+    /// Its key.
+    pub key: Vec<Field>,
+    /// Its value; empty in a plain set.
+    pub value: Vec<Field>,
+}
+
+macro_rules! sets {
+    ($($(#[$doc:meta])* $variant:ident = $table:ident $name:literal [$($key:ident)*] => [$($value:ident)*];)*) => {
+        /// A set or map of one of our tables.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Set { $($(#[$doc])* $variant,)* }
+
+        impl Set {
+            /// All of them.
+            pub const ALL: &[Set] = &[$(Set::$variant),*];
+
+            /// The table it belongs to.
+            pub fn table(self) -> Table {
+                match self { $(Set::$variant => Table::$table),* }
+            }
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $(Set::$variant => $name),* }
+            }
+
+            /// The kinds of its keys' components.
+            pub fn key(self) -> &'static [Kind] {
+                match self { $(Set::$variant => &[$(Kind::$key),*]),* }
+            }
+
+            /// The kinds of its values' components; none for a plain set.
+            pub fn value(self) -> &'static [Kind] {
+                match self { $(Set::$variant => &[$(Kind::$value),*]),* }
+            }
+        }
+    };
+}
+
+sets! {
+    /// Our bridges.
+    Bridges = Host "bridges" [Name] => [];
+    /// Bridges of networks that have a way out.
+    Outward = Host "outward" [Name] => [];
+    /// Each bridge with itself: traffic that stays inside.
+    Inside = Host "inside" [Name Name] => [];
+    /// The gateway addresses each bridge answers for.
+    Gateways4 = Host "gateways4" [Name V4] => [];
+    /// The same, IPv6.
+    Gateways6 = Host "gateways6" [Name V6] => [];
+    /// UDP ports VXLAN frames arrive on.
+    Vxlan = Host "vxlan" [Port] => [];
+    /// Endpoints of the members.
+    Members4 = Host "members4" [V4] => [];
+    /// The same, IPv6.
+    Members6 = Host "members6" [V6] => [];
+    /// Ports that lead to sandboxes.
+    Ports = Bridge "ports" [Name] => [];
+    /// MACs a port may send from.
+    Macs = Bridge "macs" [Name Mac] => [];
+    /// Addresses a port may send from.
+    Addresses4 = Bridge "addresses4" [Name V4] => [];
+    /// The same, IPv6.
+    Addresses6 = Bridge "addresses6" [Name V6] => [];
+    /// Addresses a port may advertise as its own.
+    Targets6 = Bridge "targets6" [Name V6] => [];
+    /// Virtual addresses.
+    Vips4 = Sandbox "vips4" [V4] => [];
+    /// The same, IPv6.
+    Vips6 = Sandbox "vips6" [V6] => [];
+    /// Virtual address and slot to backend.
+    Backends4 = Sandbox "backends4" [V4 Number] => [V4];
+    /// The same, IPv6.
+    Backends6 = Sandbox "backends6" [V6 Number] => [V6];
+    /// Where the resolver's address and port lead.
+    Resolver = Sandbox "resolver" [V4 Port] => [V4 Port];
+}
+
+impl Table {
+    /// As `nft` writes it.
+    pub fn spelled(self) -> &'static str {
+        match self {
+            Table::Host | Table::Sandbox => "inet weft",
+            Table::Bridge => "bridge weft",
+        }
+    }
+
+    /// Its sets.
+    pub fn sets(self) -> impl Iterator<Item = Set> {
+        Set::ALL.iter().copied().filter(move |set| set.table() == self)
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Field::Name(name) => write!(f, "\"{name}\""),
+            Field::V4(address) => write!(f, "{address}"),
+            Field::V6(address) => write!(f, "{address}"),
+            Field::Mac(mac) => write!(f, "{mac}"),
+            Field::Port(port) => write!(f, "{port}"),
+            Field::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join =
+            |fields: &[Field]| fields.iter().map(Field::to_string).collect::<Vec<_>>().join(" . ");
+        write!(f, "{} {} {{ {}", self.set.table().spelled(), self.set.name(), join(&self.key))?;
+        if !self.value.is_empty() {
+            write!(f, " : {}", join(&self.value))?;
+        }
+        write!(f, " }}")
+    }
+}

@@ -1,0 +1,268 @@
+//! A small world of namespaces: hosts on one switch, sandboxes on hosts.
+//!
+//! Each namespace is held by a thread of the test; when the test ends, however it ends, the threads end
+//! and the kernel removes everything in them. Nothing leaves the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use weft_overlay::*;
+
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace and the thread in it.
+pub struct Space {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    pub path: String,
+}
+
+impl Space {
+    pub fn new() -> Self {
+        let (jobs, receiver) = mpsc::channel::<Job>();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root");
+            tell.send(format!(
+                "/proc/{}/task/{}/ns/net",
+                std::process::id(),
+                nix::unistd::gettid()
+            ))
+            .unwrap();
+            receiver.into_iter().for_each(|job| job());
+        });
+        let path = told.recv().unwrap();
+        let space = Self { jobs: Some(jobs), thread: Some(thread), path };
+        space.sh("ip link set lo up");
+        space
+    }
+
+    /// Runs `work` inside.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        let job: Job = Box::new(move || drop(tell.send(work())));
+        self.jobs.as_ref().unwrap().send(job).unwrap();
+        told.recv().expect("the job panicked")
+    }
+
+    /// Runs a shell command inside; returns its output if it succeeds.
+    pub fn try_sh(&self, command: &str) -> Result<String, String> {
+        let command = command.to_owned();
+        self.run(move || {
+            let output = Command::new("sh").arg("-ec").arg(&command).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() {
+                Ok(text)
+            } else {
+                Err(format!("{command}: {text}{errors}"))
+            }
+        })
+    }
+
+    pub fn sh(&self, command: &str) -> String {
+        self.try_sh(command).unwrap()
+    }
+
+    pub fn pings(&self, target: &str) -> bool {
+        self.try_sh(&format!("busybox ping -c1 -W1 {target}")).is_ok()
+    }
+
+    /// Serves TCP, telling every client `name` and the address it comes from.
+    pub fn serve_tcp(&self, address: &str, name: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        let name = name.to_owned();
+        let listener = self.run(move || TcpListener::bind(address).unwrap());
+        std::thread::spawn(move || {
+            use std::io::Write;
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let peer = stream.peer_addr().unwrap().ip();
+                let _ = write!(stream, "{name} {peer}");
+            }
+        });
+    }
+
+    /// What a TCP server says.
+    pub fn ask_tcp(&self, address: &str) -> std::io::Result<String> {
+        let address: SocketAddr = address.parse().unwrap();
+        self.run(move || {
+            use std::io::Read;
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(700))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })
+    }
+
+    /// Answers each UDP packet with `name`.
+    pub fn serve_udp(&self, address: &str, name: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        let name = name.to_owned();
+        let socket = self.run(move || UdpSocket::bind(address).unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(name.as_bytes(), peer);
+            }
+        });
+    }
+
+    pub fn udp(&self, bind: &str) -> UdpSocket {
+        let bind: SocketAddr = bind.parse().unwrap();
+        let socket = self.run(move || UdpSocket::bind(bind).unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+pub fn ask_udp(socket: &UdpSocket, address: &str) -> std::io::Result<String> {
+    let mut buffer = [0; 1500];
+    socket.send_to(b"?", address)?;
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A node: its namespace, its reconciler, what it wants.
+pub struct Node {
+    pub space: Space,
+    pub reconciler: Reconciler,
+    pub desired: Dataplane,
+    pub runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    pub fn new(space: Space) -> Self {
+        let reconciler = space.run(|| Reconciler::new().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { space, reconciler, desired: Dataplane::default(), runtime }
+    }
+
+    pub fn look(&self, completeness: Completeness, scope: Scope) -> Report {
+        let desired = Arc::new(self.desired.clone());
+        self.runtime.block_on(self.reconciler.reconcile(desired, completeness, scope)).unwrap()
+    }
+
+    /// Reconciles fully and expects success.
+    pub fn settle(&self) -> Report {
+        let report = self.look(Completeness::Complete, Scope::Full);
+        let failed: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
+        assert!(report.is_settled(), "{failed:#?} {:#?}", report.unreachable);
+        let again = self.look(Completeness::Complete, Scope::Full);
+        let left: Vec<String> = again.executed.iter().map(ToString::to_string).collect();
+        assert!(left.is_empty(), "a second look still plans {left:#?}");
+        report
+    }
+}
+
+/// Hosts on one switch, all reaching each other; node `n` has 192.0.2.n and 2001:db8::n.
+pub struct Lab {
+    pub nodes: Vec<Node>,
+    pub switch: Space,
+}
+
+pub const VNI: u32 = 65536;
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Lab {
+    pub fn new(count: usize, v6: bool) -> Self {
+        let switch = Space::new();
+        switch.sh("ip link add sw0 type bridge; ip link set sw0 up");
+        let nodes: Vec<Node> = (1..=count).map(|n| Node::new(plug(&switch, n))).collect();
+        let mut lab = Self { nodes, switch };
+        let vtep =
+            |n: usize| if v6 { ip(&format!("2001:db8::{n}")) } else { ip(&format!("192.0.2.{n}")) };
+        let members: BTreeSet<IpAddr> = (1..=count).map(vtep).collect();
+        for (index, node) in lab.nodes.iter_mut().enumerate() {
+            let members = members.clone();
+            node.desired.underlay = Some(Underlay { vtep: vtep(index + 1), port: 4789, members });
+        }
+        lab
+    }
+
+    /// Puts a network on every node.
+    pub fn network(&mut self, vni: u32, subnets: &[(&str, &str)], internal: bool) {
+        for node in &mut self.nodes {
+            let subnet = |(cidr, gateway): &(&str, &str)| Subnet {
+                cidr: cidr.parse().unwrap(),
+                gateway: gateway.parse().unwrap(),
+            };
+            let subnets = subnets.iter().map(subnet).collect();
+            let id = format!("net{vni}");
+            let underlay = node.desired.underlay.clone().unwrap();
+            let peers =
+                underlay.members.into_iter().filter(|member| *member != underlay.vtep).collect();
+            let network = Network { id, subnets, internal, peers, ..Network::default() };
+            node.desired.networks.insert(vni, network);
+        }
+    }
+
+    /// Attaches a new sandbox on node `on`, known to all the others.
+    pub fn attach(&mut self, on: usize, key: &str, ports: &[(u32, &[&str])]) -> Space {
+        let space = Space::new();
+        let mut attachments = BTreeMap::new();
+        for (number, (vni, addresses)) in ports.iter().enumerate() {
+            let addresses: Vec<ipnet::IpNet> =
+                addresses.iter().map(|a| a.parse().unwrap()).collect();
+            let plain: Vec<IpAddr> = addresses.iter().map(|net| net.addr()).collect();
+            let mac = mac_for(plain.iter().copied());
+            let vtep = self.nodes[on].desired.underlay.as_ref().unwrap().vtep;
+            for (index, node) in self.nodes.iter_mut().enumerate().filter(|(index, _)| *index != on)
+            {
+                let _ = index;
+                let remote = Remote { addresses: plain.clone(), mac, vtep };
+                node.desired.networks.get_mut(vni).unwrap().remotes.insert(remote);
+            }
+            let port =
+                Port { ifname: format!("eth{number}"), mac, addresses, default_gateway: true };
+            attachments.insert(*vni, port);
+        }
+        let netns = NetnsRef(space.path.clone().into());
+        let sandbox = Sandbox { netns, attachments, vips: BTreeMap::new(), dns_port: None };
+        self.nodes[on].desired.sandboxes.insert(key.to_owned(), sandbox);
+        space
+    }
+
+    pub fn settle(&self) {
+        self.nodes.iter().for_each(|node| drop(node.settle()));
+    }
+}
+
+/// A namespace plugged into the switch.
+pub fn plug(switch: &Space, n: usize) -> Space {
+    let space = Space::new();
+    switch.sh(&format!(
+        "ip link add p{n} type veth peer name up0 netns {}; ip link set p{n} master sw0 up",
+        space.path
+    ));
+    space.sh(&format!(
+        "ip link set up0 up; ip addr add 192.0.2.{n}/24 dev up0; ip addr add 2001:db8::{n}/64 dev up0 nodad"
+    ));
+    space
+}
