@@ -26,8 +26,8 @@ pub const REPLY_RECORDS: usize = 2_000;
 pub const UDP_BATCH: usize = 32;
 /// Open TCP connections of one sandbox; one more is accepted and closed at once.
 pub const TCP_CONNECTIONS: usize = 32;
-/// Forwarded queries in flight on one TCP connection; one more closes the connection.
-pub const TCP_IN_FLIGHT: usize = 100;
+/// Bytes of replies gathered on a connection before they are sent, over which one reply may go.
+pub const TCP_OUTPUT: usize = 65_536;
 /// Time for one whole message to arrive, and for one batch of replies to be taken.
 pub const TCP_STALL: Duration = Duration::from_secs(2);
 /// Pause after `accept` fails (out of file descriptors), so that the loop does not spin.
@@ -41,7 +41,8 @@ pub const UPSTREAM_HEDGE: Duration = Duration::from_millis(500);
 pub const UPSTREAM_TOTAL: Duration = Duration::from_secs(2);
 /// Replies on one upstream socket that are not the answer before the socket is given up.
 pub const UPSTREAM_WRONG_REPLIES: usize = 16;
-/// Forwarded queries in flight for one sandbox; one more is REFUSED.
+/// Forwarded queries in flight for one sandbox, over UDP and all its connections; one more is
+/// REFUSED.
 pub const FORWARD_IN_FLIGHT: usize = 64;
 /// Queries a second one sandbox may send upstream (answers from the cache are free).
 pub const FORWARD_RATE: u32 = 200;

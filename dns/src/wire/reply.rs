@@ -10,7 +10,7 @@ const QUESTION_NAME: u16 = 0xc000 | HEADER as u16;
 /// Owner pointer, type, class, TTL and length of a record in an answer.
 const RECORD_HEAD: usize = 12;
 /// An OPT record without options.
-const OPT: usize = 11;
+pub const OPT: usize = 11;
 /// Offsets of header fields that are patched when the rest is known.
 const ANSWERS_AT: usize = 6;
 const ADDITIONAL_AT: usize = 10;

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
+mod fake;
 mod files;
+mod forwarding;
 mod leaks;
 mod malformed;
 mod resolving;
+mod serving;
 mod support;
 mod wire;
