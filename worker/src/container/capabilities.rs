@@ -1,0 +1,98 @@
+//! Which capabilities a container keeps: Docker's default set, more or less what the user said.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use caps::Capability;
+
+use super::Error;
+
+/// Docker's default set (moby `oci/caps/defaults.go`).
+const DEFAULT: [Capability; 14] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FSETID,
+    Capability::CAP_FOWNER,
+    Capability::CAP_MKNOD,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_SYS_CHROOT,
+    Capability::CAP_KILL,
+    Capability::CAP_AUDIT_WRITE,
+];
+
+/// Whether device files are kept in check by a cgroup. If not, a container that may make device files could make
+/// one of the host's disk, so MKNOD is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceGuard {
+    Cgroup,
+    None,
+}
+
+/// The names of the set, `CAP_X`, in order.
+///
+/// # Errors
+/// `Error::BadCapability` with the name that is none.
+pub(crate) fn effective(
+    add: &[String],
+    drop: &[String],
+    guard: DeviceGuard,
+) -> Result<BTreeSet<String>, Error> {
+    let mut set: BTreeSet<String> = DEFAULT.iter().map(Capability::to_string).collect();
+    for name in add {
+        set.extend(parse(name)?);
+    }
+    for name in drop {
+        for gone in parse(name)? {
+            set.remove(&gone);
+        }
+    }
+    if guard == DeviceGuard::None {
+        set.remove("CAP_MKNOD");
+    }
+    Ok(set)
+}
+
+fn parse(name: &str) -> Result<Vec<String>, Error> {
+    let upper = name.to_ascii_uppercase();
+    if upper == "ALL" {
+        return Ok(caps::all().iter().map(Capability::to_string).collect());
+    }
+    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    let known =
+        Capability::from_str(&full).map_err(|_| Error::BadCapability { name: name.into() })?;
+    Ok(vec![known.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(add: &[&str], drop: &[&str], guard: DeviceGuard) -> Result<BTreeSet<String>, Error> {
+        let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        effective(&own(add), &own(drop), guard)
+    }
+
+    #[test]
+    fn adding_and_dropping() {
+        let guard = DeviceGuard::Cgroup;
+        assert_eq!(set(&[], &[], guard).expect("default").len(), 14);
+        assert!(set(&["net_admin"], &[], guard).expect("known").contains("CAP_NET_ADMIN"));
+        assert_eq!(set(&[], &["ALL"], guard).expect("none").len(), 0);
+        assert_eq!(set(&["KILL"], &["CAP_KILL"], guard).expect("drop wins").len(), 13);
+        assert!(
+            matches!(set(&["x"], &[], guard), Err(Error::BadCapability { name }) if name == "x")
+        );
+    }
+
+    #[test]
+    fn without_a_device_cgroup_nobody_makes_device_files() {
+        assert!(
+            !set(&["MKNOD", "ALL"], &[], DeviceGuard::None).expect("known").contains("CAP_MKNOD")
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! What the daemon says about a container. It is kept in the container's state directory, so that `list` gives it
+//! back after a restart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// Characters of an id: it is a file name, a cgroup name and an argument.
+const MAX_ID: usize = 64;
+/// The search path of a container that sets none (Docker's).
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long `stop` waits between the stop signal and SIGKILL unless told otherwise (Docker's).
+pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+/// Smallest memory limit the kernel can start a process in (Docker's bound).
+pub const MIN_MEMORY: u64 = 6 << 20;
+
+/// A container's id: 1 to 64 characters of `[A-Za-z0-9_.-]`, the first one a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// # Errors
+    /// `Error::BadId` with the text.
+    pub fn new(text: impl Into<String>) -> Result<Self, Error> {
+        let text = text.into();
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if first && text.len() <= MAX_ID && text.chars().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(Error::BadId { id: text })
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl From<ContainerId> for String {
+    fn from(id: ContainerId) -> Self {
+        id.0
+    }
+}
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Image {
+    /// A directory of this machine, never written to: every container has its own layer over it.
+    Rootfs(PathBuf),
+}
+
+/// Whose network namespace the container gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetNamespace {
+    /// A new one, held by the shim, with the DNS sockets in it.
+    #[default]
+    Own,
+    /// The daemon's.
+    Host,
+    /// The one at this path (`/proc/PID/ns/net` of another container).
+    Join(PathBuf),
+}
+
+/// Resource limits; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
+/// A directory or file of the host seen in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindMount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Everything needed to make a container. `new` gives Docker's defaults for what is not said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    pub id: ContainerId,
+    pub name: String,
+    pub image: Image,
+    /// The command and its arguments; a `rootfs:` image has no default one.
+    pub args: Vec<String>,
+    /// `KEY=VALUE`, over the defaults PATH, HOSTNAME, HOME (and TERM with a terminal).
+    pub env: Vec<String>,
+    /// Absolute; made if it is missing.
+    pub cwd: PathBuf,
+    /// The container's own UTS name; empty: the first twelve characters of the id, as Docker does.
+    pub hostname: String,
+    /// Text of the three files we own in /etc; `hostname` gives that of /etc/hostname.
+    pub resolv_conf: String,
+    pub hosts: String,
+    pub network: NetNamespace,
+    pub limits: Limits,
+    pub mounts: Vec<BindMount>,
+    /// Paths that get an empty tmpfs.
+    pub tmpfs: Vec<PathBuf>,
+    /// The root file system cannot be written.
+    pub read_only: bool,
+    /// Kernel settings below /proc/sys, dotted names, as Docker's `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Names without `CAP_`, or `ALL`, over and under Docker's default set; `drop` wins.
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    /// Linux number of the signal `stop` sends first.
+    pub stop_signal: i32,
+    pub stop_grace: Duration,
+    pub labels: BTreeMap<String, String>,
+    /// Reserved: a terminal for the main process is refused today (`exec` has one).
+    pub tty: bool,
+}
+
+impl ContainerConfig {
+    pub fn new(id: ContainerId, image: Image, args: Vec<String>) -> Self {
+        Self {
+            name: id.to_string(),
+            id,
+            image,
+            args,
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            hostname: String::new(),
+            resolv_conf: String::new(),
+            hosts: String::new(),
+            network: NetNamespace::Own,
+            limits: Limits::default(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            read_only: false,
+            sysctls: BTreeMap::new(),
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            stop_signal: libc::SIGTERM,
+            stop_grace: DEFAULT_STOP_GRACE,
+            labels: BTreeMap::new(),
+            tty: false,
+        }
+    }
+
+    /// The name the container's kernel will say.
+    pub fn effective_hostname(&self) -> &str {
+        if self.hostname.is_empty() {
+            let end = self.id.as_str().len().min(12);
+            &self.id.as_str()[..end]
+        } else {
+            &self.hostname
+        }
+    }
+
+    /// The environment in the order it was said, defaults first, each name once.
+    pub fn effective_env(&self) -> Vec<String> {
+        let hostname = format!("HOSTNAME={}", self.effective_hostname());
+        merged_env(&[DEFAULT_PATH, &hostname, "HOME=/root"], &self.env)
+    }
+
+    /// What can be refused without looking at the machine.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.args.first().is_none_or(String::is_empty) {
+            return Err(Error::NoCommand { id: self.id.clone() });
+        }
+        if self.tty {
+            return Err(Error::TtyNotSupported { id: self.id.clone() });
+        }
+        if !self.cwd.is_absolute() {
+            return Err(Error::CwdNotAbsolute { cwd: self.cwd.clone() });
+        }
+        let words = self.args.iter().chain(&self.env).chain([&self.hostname]);
+        if let Some(word) = words.into_iter().find(|w| w.contains('\0')) {
+            return Err(Error::NulInText { text: word.escape_debug().to_string() });
+        }
+        if let Some(entry) = self.env.iter().find(|e| e.find('=').is_none_or(|at| at == 0)) {
+            return Err(Error::BadEnv { entry: entry.clone() });
+        }
+        if let Some(memory) = self.limits.memory.filter(|m| *m < MIN_MEMORY) {
+            return Err(Error::MemoryTooSmall { memory, least: MIN_MEMORY });
+        }
+        Ok(())
+    }
+}
+
+/// `extra` over `defaults`; a name said twice keeps its place and takes the last value.
+pub(crate) fn merged_env(defaults: &[&str], extra: &[String]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(defaults.len() + extra.len());
+    for entry in defaults.iter().copied().chain(extra.iter().map(String::as_str)) {
+        let name = entry.split_once('=').map_or(entry, |(name, _)| name);
+        let same = |e: &&mut String| e.split_once('=').is_some_and(|(n, _)| n == name);
+        match out.iter_mut().find(same) {
+            Some(slot) => entry.clone_into(slot),
+            None => out.push(entry.to_owned()),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_file_names() {
+        for good in ["a", "A9_.-", &"x".repeat(64)] {
+            assert!(ContainerId::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-a", "a/b", "a b", "é", "a\n", &"x".repeat(65)] {
+            assert!(ContainerId::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_wins_in_the_first_place() {
+        let extra = ["B=3".to_owned(), "PATH=/x".to_owned(), "B=4".to_owned()];
+        assert_eq!(merged_env(&["PATH=/bin", "A=1"], &extra), ["PATH=/x", "A=1", "B=4"]);
+    }
+}

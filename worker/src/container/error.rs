@@ -1,0 +1,101 @@
+//! What can go wrong with a container, with the values that say where.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::ContainerId;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(
+        "{id:?} is not a container id: 1 to 64 of A-Z a-z 0-9 _ . -, beginning with a letter or digit"
+    )]
+    BadId { id: String },
+    #[error("container {id} has no command, and a rootfs: image has no default one")]
+    NoCommand { id: ContainerId },
+    #[error("container {id}: a terminal for the main process is not supported; use exec")]
+    TtyNotSupported { id: ContainerId },
+    #[error("working directory {cwd:?} is not absolute")]
+    CwdNotAbsolute { cwd: PathBuf },
+    #[error("{text:?} contains a NUL")]
+    NulInText { text: String },
+    #[error("environment entry {entry:?} is not KEY=VALUE")]
+    BadEnv { entry: String },
+    #[error("unknown capability {name:?}")]
+    BadCapability { name: String },
+    #[error("memory limit {memory} B is below the least of {least} B")]
+    MemoryTooSmall { memory: u64, least: u64 },
+    #[error("root file system {dir:?} cannot be used")]
+    Rootfs {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("root file system {dir:?} is not a directory")]
+    RootfsNotDirectory { dir: PathBuf },
+    #[error("root file system {dir:?} lies in our own directory {own:?}, which holds keys")]
+    RootfsIsOurs { dir: PathBuf, own: PathBuf },
+    #[error("container {id} exists already")]
+    Exists { id: ContainerId },
+    #[error("no container {id}")]
+    NotFound { id: ContainerId },
+    #[error("container {id} is not running")]
+    NotRunning { id: ContainerId },
+    #[error("container {id} was started before")]
+    AlreadyStarted { id: ContainerId },
+    #[error("container {id} could not be started: {reason}")]
+    NotStarted { id: ContainerId, exit_code: i32, reason: String },
+    #[error("{reason}")]
+    NotExecuted { id: ContainerId, exit_code: i32, reason: String },
+    #[error("container {id} has no DNS sockets, since its network namespace is not its own")]
+    NoDns { id: ContainerId },
+    #[error("the shim of container {id} is gone")]
+    ShimGone { id: ContainerId },
+    #[error("the shim of container {id} could not be started: {reason}")]
+    ShimNotStarted { id: ContainerId, reason: String },
+    #[error("the shim of container {id} refused {request}: {reason}")]
+    ShimRefused { id: ContainerId, request: &'static str, reason: String },
+    #[error("cgroup {dir:?} could not be removed")]
+    CgroupBusy {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what} {path:?}")]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what}")]
+    Os {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code a command line should give for a command that did not run: 127 not found, 126 not
+    /// executable, 125 anything else (Docker's).
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotStarted { exit_code, .. } | Self::NotExecuted { exit_code, .. } => *exit_code,
+            _ => super::EXIT_NOT_STARTED,
+        }
+    }
+
+    pub(crate) fn io(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { what, path, source }
+    }
+
+    pub(crate) fn os(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Os { what, source }
+    }
+}

@@ -1,0 +1,168 @@
+//! `__container-create RUN-DIR STATE-DIR`: makes one container and leaves its first process waiting for the shim.
+//!
+//! Descriptor 3 is the report to the shim (its `child.rs` says what may be on it). The runtime library does the
+//! namespaces, mounts, pivot and capabilities; cgroups, overlay, system call filter and exec are ours.
+
+use std::fs::File;
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use super::process::{Command, Refused, die_with_parent};
+use crate::container::kept::Kept;
+use crate::container::layout::Layout;
+use crate::container::{ContainerConfig, EXIT_NOT_STARTED, Error, capabilities, cgroup, rootfs};
+
+const REPORT_FD: i32 = 3;
+
+pub(super) fn main(run: PathBuf, state: PathBuf) -> ExitCode {
+    match create(&Layout { run, state }) {
+        Ok(pid) => {
+            report(&format!("pid {pid}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(refused) => {
+            report_error(&refused);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn create(layout: &Layout) -> Result<i32, Refused> {
+    let Kept { config, applied, image } =
+        Kept::load(layout).map_err(refused)?.ok_or_else(|| Refused {
+            code: EXIT_NOT_STARTED,
+            reason: "the container's config is gone".into(),
+        })?;
+    cgroup::join(&applied.dirs).map_err(refused)?;
+    private_mounts().map_err(refused)?;
+    rootfs::mount_overlay(&image, layout).map_err(refused)?;
+    rootfs::make_dirs_inside(&layout.root(), &config.cwd).map_err(refused)?;
+    hide_cgroups().map_err(refused)?;
+    build(&config, layout, &applied)
+}
+
+/// A mount namespace from which nothing gets back to the host.
+fn private_mounts() -> Result<(), Error> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|e| Error::Os { what: "unshare", source: e.into() })?;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .map_err(|e| Error::Os { what: "make mounts private", source: e.into() })
+}
+
+/// Takes the cgroup file systems out of the library's sight: it would move us to a group of its own choice, on
+/// every hierarchy, and fail where one is not as it expects. An empty tmpfs reads to it as a machine without
+/// controllers.
+fn hide_cgroups() -> Result<(), Error> {
+    const CGROUPS: &str = "/sys/fs/cgroup";
+    if !Path::new(CGROUPS).is_dir() {
+        return Ok(());
+    }
+    // Nothing mounted there is as good.
+    let _ = umount2(CGROUPS, MntFlags::MNT_DETACH);
+    mount(Some("tmpfs"), CGROUPS, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>)
+        .map_err(|e| Error::Io { what: "cannot cover", path: CGROUPS.into(), source: e.into() })
+}
+
+fn build(
+    config: &ContainerConfig,
+    layout: &Layout,
+    applied: &cgroup::Applied,
+) -> Result<i32, Refused> {
+    let set = capabilities::effective(&config.cap_add, &config.cap_drop, applied.guard())
+        .map_err(refused)?;
+    let command = Command::new(&config.args, &config.effective_env(), &set)?;
+    let library = |error: libcontainer::error::LibcontainerError| Refused {
+        code: EXIT_NOT_STARTED,
+        reason: chain(&error),
+    };
+    let container = ContainerBuilder::new(config.id.to_string(), SyscallType::default())
+        .with_executor(Exec { command })
+        .with_root_path(layout.library())
+        .and_then(ContainerBuilder::validate_id)
+        .map_err(library)?
+        .as_init(layout.bundle())
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(library)?;
+    container.pid().map(|pid| pid.as_raw()).ok_or_else(|| Refused {
+        code: EXIT_NOT_STARTED,
+        reason: "the container has no process".into(),
+    })
+}
+
+/// What the library calls in the container's first process.
+#[derive(Clone)]
+struct Exec {
+    command: Command,
+}
+
+impl Executor for Exec {
+    /// Before the start: an answer about a missing command comes while nothing runs yet.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        self.command.find().map(drop).map_err(|refused| {
+            report_error(&refused);
+            ExecutorValidationError::ArgValidationError(refused.reason)
+        })
+    }
+
+    /// The environment goes with exec.
+    fn setup_envs(
+        &self,
+        _: std::collections::HashMap<String, String>,
+    ) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        die_with_parent();
+        let Err(refused) = self.command.find().and_then(|file| self.command.run(&file));
+        report_error(&refused);
+        // The library would turn an error into a code of its own, and destructors are the parent's.
+        // SAFETY: _exit takes a plain value and does not return.
+        unsafe { libc::_exit(refused.code) }
+    }
+}
+
+fn refused(error: Error) -> Refused {
+    Refused { code: EXIT_NOT_STARTED, reason: chain(&error) }
+}
+
+/// An error with its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some of the library's errors already say their cause.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn report_error(refused: &Refused) {
+    report(&format!("error {} {}\n", refused.code, refused.reason.replace('\n', " ")));
+}
+
+fn report(line: &str) {
+    // SAFETY: the shim opened descriptor 3 for this; ManuallyDrop keeps it open for whoever reports next.
+    let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(REPORT_FD) });
+    // With the shim gone there is nobody to tell.
+    let _ = file.write_all(line.as_bytes());
+}

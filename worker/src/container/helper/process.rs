@@ -1,0 +1,124 @@
+//! The last steps of a process before it becomes the container's command.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use seccompiler::BpfProgram;
+
+/// Exit codes of a command that could not be run (POSIX shells', and Docker's).
+pub(super) const NOT_FOUND: i32 = 127;
+pub(super) const NOT_EXECUTABLE: i32 = 126;
+
+/// Why a command does not run.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub code: i32,
+    pub reason: String,
+}
+
+/// A command with everything prepared that needs memory or files.
+#[derive(Clone)]
+pub(super) struct Command {
+    args: Vec<CString>,
+    env: Vec<CString>,
+    filters: Vec<BpfProgram>,
+}
+
+impl Command {
+    pub(super) fn new(
+        args: &[String],
+        env: &[String],
+        capabilities: &BTreeSet<String>,
+    ) -> Result<Self, Refused> {
+        let words = |list: &[String]| -> Result<Vec<CString>, Refused> {
+            let word = |w: &String| CString::new(w.as_str());
+            list.iter()
+                .map(word)
+                .collect::<Result<_, _>>()
+                .map_err(|e| failed(format!("NUL in text: {e}")))
+        };
+        let filters = crate::container::seccomp::compile(capabilities)
+            .map_err(|e| failed(format!("system call filter: {e}")))?;
+        Ok(Self { args: words(args)?, env: words(env)?, filters })
+    }
+
+    /// Finds the file to execute as a shell would; to be called inside of the container.
+    pub(super) fn find(&self) -> Result<CString, Refused> {
+        let name = self.args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = self.env.iter().find_map(|e| e.to_str().ok()?.strip_prefix("PATH="));
+        let found = find_in(&name, path.unwrap_or_default())?;
+        CString::new(found.into_os_string().into_encoded_bytes())
+            .map_err(|e| failed(format!("NUL in path: {e}")))
+    }
+
+    /// Signals as a fresh process has them, the filter, and exec. Comes back only with the reason why not.
+    pub(super) fn run(&self, file: &CString) -> Result<Infallible, Refused> {
+        fresh_signals();
+        for filter in &self.filters {
+            seccompiler::apply_filter(filter)
+                .map_err(|e| failed(format!("system call filter: {e}")))?;
+        }
+        let Err(errno) = nix::unistd::execve(file, &self.args, &self.env);
+        let code = if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
+        Err(Refused { code, reason: format!("exec {:?}: {}", file, errno.desc()) })
+    }
+}
+
+fn failed(reason: String) -> Refused {
+    Refused { code: crate::container::EXIT_NOT_STARTED, reason }
+}
+
+fn find_in(name: &str, path: &str) -> Result<PathBuf, Refused> {
+    if name.contains('/') {
+        return usable(Path::new(name)).map(|()| name.into());
+    }
+    let mut refused = Refused {
+        code: NOT_FOUND,
+        reason: format!("exec: {name:?}: executable file not found in $PATH"),
+    };
+    for dir in path.split(':').filter(|d| !d.is_empty()) {
+        let file = Path::new(dir).join(name);
+        match usable(&file) {
+            Ok(()) => return Ok(file),
+            // A file that is there but cannot be executed tells more than one that is nowhere.
+            Err(why) if why.code == NOT_EXECUTABLE => refused = why,
+            Err(_) => {}
+        }
+    }
+    Err(refused)
+}
+
+fn usable(file: &Path) -> Result<(), Refused> {
+    let no = |code, why: &str| Err(Refused { code, reason: format!("exec: {file:?}: {why}") });
+    match fs::metadata(file) {
+        Ok(meta) if meta.is_dir() => no(NOT_EXECUTABLE, "is a directory"),
+        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
+            no(NOT_EXECUTABLE, "permission denied")
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            no(NOT_EXECUTABLE, "permission denied")
+        }
+        Err(_) => no(NOT_FOUND, "no such file or directory"),
+    }
+}
+
+/// The Rust runtime ignores SIGPIPE, and ignored signals and the mask survive exec.
+fn fresh_signals() {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default disposition runs no code of ours.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
+}
+
+/// The process dies with the one that made it, whatever becomes of that one.
+pub(super) fn die_with_parent() {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+}

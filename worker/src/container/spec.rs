@@ -1,0 +1,104 @@
+//! The OCI bundle of a container: what Docker mounts, masks and makes read-only, without a network namespace,
+//! since the container inherits its shim's.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::cgroup::Applied;
+use super::layout::Layout;
+use super::{Access, ContainerConfig, Error, capabilities};
+
+/// Never to be read by a container (moby `oci/defaults.go`).
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+/// Readable only.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The text of `config.json`. `hidden` are paths of the image that hold our own keys and state.
+pub(crate) fn spec(
+    config: &ContainerConfig,
+    layout: &Layout,
+    applied: &Applied,
+    hidden: &[PathBuf],
+) -> Result<Value, Error> {
+    let set = capabilities::effective(&config.cap_add, &config.cap_drop, applied.guard())?;
+    let hidden = hidden.iter().map(|p| p.display().to_string());
+    let masked: Vec<String> = MASKED.iter().map(|p| (*p).to_owned()).chain(hidden).collect();
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "hostname": config.effective_hostname(),
+        "root": { "path": layout.root(), "readonly": config.read_only },
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "cwd": config.cwd,
+            "args": config.args,
+            "env": config.effective_env(),
+            "noNewPrivileges": true,
+            // The shim's own score must not be inherited.
+            "oomScoreAdj": 0,
+            "capabilities": {
+                "bounding": set, "effective": set, "permitted": set, "inheritable": [], "ambient": [],
+            },
+        },
+        "mounts": mounts(config, layout, applied),
+        "linux": {
+            "namespaces": [
+                { "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" },
+                { "type": "cgroup" },
+            ],
+            "sysctl": config.sysctls,
+            "maskedPaths": masked,
+            "readonlyPaths": READ_ONLY,
+        },
+    }))
+}
+
+fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<Value> {
+    let fs = |typ: &str, target: &Path, options: &[&str]| json!({ "destination": target, "type": typ, "source": typ, "options": options });
+    let bind = |source: &Path, target: &Path, options: &[&str]| json!({ "destination": target, "type": "bind", "source": source, "options": options });
+    let at = Path::new;
+    let mut out = vec![
+        fs("proc", at("/proc"), &["nosuid", "noexec", "nodev"]),
+        fs("tmpfs", at("/dev"), &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        fs(
+            "devpts",
+            at("/dev/pts"),
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        fs("sysfs", at("/sys"), &["nosuid", "noexec", "nodev", "ro"]),
+        fs("mqueue", at("/dev/mqueue"), &["nosuid", "noexec", "nodev"]),
+        fs("tmpfs", at("/dev/shm"), &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ];
+    if applied.v2 {
+        out.push(fs("cgroup2", at("/sys/fs/cgroup"), &["nosuid", "noexec", "nodev", "ro"]));
+    }
+    for file in ["resolv.conf", "hosts", "hostname"] {
+        out.push(bind(&layout.etc(file), &at("/etc").join(file), &["bind", "nosuid", "nodev"]));
+    }
+    for target in &config.tmpfs {
+        out.push(fs("tmpfs", target, &["nosuid", "noexec", "nodev", "mode=1777"]));
+    }
+    for mount in &config.mounts {
+        let access = match mount.access {
+            Access::ReadOnly => "rro",
+            Access::ReadWrite => "rw",
+        };
+        out.push(bind(&mount.source, &mount.target, &["rbind", "rprivate", access]));
+    }
+    out
+}

@@ -1,0 +1,37 @@
+//! Stands for the `weft` binary in the tests: the runtime's helper, and a daemon that can be killed.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use weft_worker::container::{
+    ContainerConfig, ContainerId, Embedded, EmbeddedConfig, Image, Runtime, helper,
+};
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if args.first().is_some_and(|a| a.as_encoded_bytes().starts_with(b"__container")) {
+        return helper::main(args);
+    }
+    let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let [run, state, rootfs, id, upto, command @ ..] = words.as_slice() else {
+        eprintln!("usage: RUN STATE ROOTFS ID create|start COMMAND...");
+        return ExitCode::FAILURE;
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    runtime.block_on(async {
+        let embedded = Embedded::new(EmbeddedConfig::new(run, state)).expect("embedded");
+        let id = ContainerId::new(id.as_str()).expect("id");
+        let image = Image::Rootfs(PathBuf::from(rootfs));
+        let config = ContainerConfig::new(id.clone(), image, command.to_vec());
+        embedded.create(config).await.expect("create");
+        if upto == "start" {
+            embedded.start(&id).await.expect("start");
+        }
+        println!("done");
+        std::io::stdout().flush().expect("flush");
+        // Until the test kills us.
+        std::future::pending::<()>().await;
+    });
+    ExitCode::SUCCESS
+}
