@@ -309,22 +309,33 @@ impl Object {
         }
     }
 
-    /// Whether this object vanishes with a link of that name.
-    pub fn rests_on(&self, name: &str) -> bool {
+    /// The links this object rests on: it cannot be without them, and vanishes with them.
+    pub fn links(&self) -> Vec<&str> {
         match self {
             Object::Address(link, _)
             | Object::Neighbour { link, .. }
             | Object::Route { link, .. }
-            | Object::Fdb(Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. }) => link == name,
-            Object::Fdb(Fdb::Behind { bridge, port, .. }) => bridge == name || port == name,
-            Object::Sysctl(path, _) => path.contains(&format!("/conf/{name}/")),
+            | Object::Fdb(Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. }) => vec![link],
+            Object::Fdb(Fdb::Behind { bridge, port, .. }) => vec![bridge, port],
+            Object::Sysctl(path, _) => path
+                .split_once("/conf/")
+                .and_then(|(_, rest)| rest.split_once('/'))
+                .map(|(link, _)| link)
+                .filter(|link| !matches!(*link, "all" | "default"))
+                .into_iter()
+                .collect(),
             Object::Table(..)
             | Object::Element(_)
             | Object::Rule(_)
             | Object::Barrier { .. }
             | Object::Link(..)
-            | Object::Flows { .. } => false,
+            | Object::Flows { .. } => vec![],
         }
+    }
+
+    /// Whether this object vanishes with a link of that name.
+    pub fn rests_on(&self, name: &str) -> bool {
+        self.links().contains(&name)
     }
 }
 

@@ -149,7 +149,8 @@ fn hear(sockets: &[OwnedFd; 2], stop: &OwnedFd, dirty: &Mutex<Dirty>, sender: &w
         if stopped || result.is_err_and(|errno| errno != nix::errno::Errno::EINTR) {
             return;
         }
-        if sockets.iter().fold(false, |told, socket| drain(socket, &mut buffer, dirty) || told) {
+        let told = sockets.iter().filter(|socket| drain(socket, &mut buffer, dirty)).count();
+        if told > 0 {
             // The crowd behind the first event; the pipe alone ends the wait early.
             let debounce = u16::try_from(DEBOUNCE.as_millis()).unwrap_or(u16::MAX);
             let mut only = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];

@@ -54,9 +54,27 @@ pub fn plan(wanted: &Wanted, observed: &Plane, completeness: Completeness) -> Ve
             completeness,
         ));
     }
+    drop_unsupported(&mut changes, &world);
     removals.sort_by(|a, b| b.object.key().cmp(&a.object.key()).then(a.place.cmp(&b.place)));
     changes.sort_by(|a, b| rank(&a.object).cmp(&rank(&b.object)).then(a.place.cmp(&b.place)));
     removals.into_iter().chain(changes).collect()
+}
+
+/// Drops what would rest on a link that neither is there nor is made: a veth that waits for its sandbox.
+fn drop_unsupported(changes: &mut Vec<Op>, world: &Plane) {
+    let made: BTreeSet<(Place, String)> = changes
+        .iter()
+        .filter_map(|op| match &op.object {
+            Object::Link(name, _) => Some((op.place.clone(), name.clone())),
+            _ => None,
+        })
+        .collect();
+    changes.retain(|op| {
+        op.object.links().into_iter().all(|name| {
+            let there = world.places.get(&op.place).is_some_and(|w| plane::link(w, name).is_some());
+            there || made.contains(&(op.place.clone(), name.to_owned()))
+        })
+    });
 }
 
 /// Additions are grouped by what they are, then by place: the executor sends each group at once.

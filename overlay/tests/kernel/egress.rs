@@ -1,1 +1,160 @@
-//! (tests come here)
+//! What gets out, what gets in, and what does not.
+
+use super::lab::*;
+
+const OTHER: u32 = VNI + 1;
+
+#[test]
+fn egress_is_masqueraded_and_internal_networks_stay_in() {
+    let mut lab = Lab::new(2, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    lab.network(OTHER, &[("10.2.0.0/24", "10.2.0.1"), ("fd02::/64", "fd02::1")], true);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    let inside = lab.attach(0, "i", &[(OTHER, &["10.2.0.2/24", "fd02::2/64"])]);
+    lab.settle();
+    let outside = plug(&lab.switch, 9);
+    outside.serve_tcp("192.0.2.9:80", "out");
+    outside.serve_tcp("[2001:db8::9]:80", "out");
+    assert_eq!(a.ask_tcp("192.0.2.9:80").unwrap(), "out 192.0.2.1");
+    assert_eq!(a.ask_tcp("[2001:db8::9]:80").unwrap(), "out 2001:db8::1");
+    assert!(inside.ask_tcp("192.0.2.9:80").is_err());
+    // Even a container that makes itself a default route does not get out.
+    inside.sh("ip route add default via 10.2.0.1; ip -6 route add default via fd02::1");
+    assert!(inside.ask_tcp("192.0.2.9:80").is_err());
+    assert!(inside.ask_tcp("[2001:db8::9]:80").is_err());
+    assert!(inside.pings("10.2.0.1"), "its own gateway answers");
+    // Nor with every firewall rule gone, though replies could find the way back.
+    outside.sh("ip route add 10.2.0.0/24 via 192.0.2.1");
+    lab.nodes[0].space.sh("nft flush ruleset");
+    assert!(inside.ask_tcp("192.0.2.9:80").is_err());
+}
+
+#[test]
+fn networks_do_not_reach_each_other_even_without_nftables() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    lab.network(OTHER, &[("10.2.0.0/24", "10.2.0.1"), ("fd02::/64", "fd02::1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    let b = lab.attach(0, "b", &[(OTHER, &["10.2.0.2/24", "fd02::2/64"])]);
+    lab.settle();
+    b.serve_tcp("10.2.0.2:80", "b");
+    b.serve_tcp("[fd02::2]:80", "b");
+    let refused = |when| {
+        for target in ["10.2.0.2:80", "[fd02::2]:80"] {
+            assert!(a.ask_tcp(target).is_err(), "{target} {when}");
+        }
+    };
+    assert!(a.pings("10.1.0.1"));
+    assert!(!a.pings("10.2.0.1"), "another network's gateway");
+    refused("with the firewall");
+    lab.nodes[0].space.sh("nft flush ruleset");
+    refused("with the firewall flushed");
+    assert!(lab.nodes[0].space.ask_tcp("10.2.0.2:80").is_ok(), "the host reaches its own");
+}
+
+#[test]
+fn containers_do_not_reach_services_of_the_host() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
+    lab.settle();
+    lab.nodes[0].space.serve_tcp("0.0.0.0:22", "host");
+    assert!(a.ask_tcp("10.1.0.1:22").is_err());
+    assert!(a.ask_tcp("192.0.2.1:22").is_err());
+}
+
+#[test]
+fn a_neighbour_on_the_lan_does_not_reach_containers() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    lab.settle();
+    a.serve_tcp("10.1.0.2:80", "a");
+    a.serve_tcp("[fd01::2]:80", "a");
+    let neighbour = plug(&lab.switch, 9);
+    neighbour
+        .sh("ip route add 10.1.0.0/24 via 192.0.2.1; ip -6 route add fd01::/64 via 2001:db8::1");
+    assert!(neighbour.pings("192.0.2.1"), "the neighbour reaches the node");
+    assert!(neighbour.ask_tcp("10.1.0.2:80").is_err());
+    assert!(neighbour.ask_tcp("[fd01::2]:80").is_err());
+}
+
+#[test]
+fn frames_forged_by_a_stranger_are_dropped() {
+    let mut lab = Lab::new(2, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
+    lab.settle();
+    let count = || {
+        let text = a.sh("cat /proc/thread-self/net/snmp | awk '/^Icmp:/ {print $10}' | tail -1");
+        text.trim().parse::<u64>().unwrap()
+    };
+    // The stranger builds the same VXLAN and sends echo requests into it, blindly.
+    let forge = |space: &Space| {
+        let mac = weft_overlay::mac_for([ip("10.1.0.2")]);
+        space.sh(&format!(
+            "ip link add x type vxlan id {VNI} remote 192.0.2.1 dstport 4789; \
+             ip addr add 10.1.0.3/24 dev x; ip link set x address 02:42:0a:01:00:03 up; \
+             ip neigh add 10.1.0.2 lladdr {mac} dev x"
+        ));
+        space.pings("10.1.0.2");
+    };
+    let before = count();
+    let stranger = plug(&lab.switch, 9);
+    forge(&stranger);
+    assert_eq!(count(), before, "a stranger's frame arrived");
+    // The same from a member's address does arrive: the test can fail.
+    let member = plug(&lab.switch, 10);
+    member.sh("ip addr flush dev up0; ip addr add 192.0.2.2/24 dev up0");
+    lab.switch.sh("ip link set p2 down");
+    lab.nodes[0].space.sh("ip neigh flush dev up0");
+    forge(&member);
+    assert_eq!(count(), before + 1, "a member's frame did not arrive");
+}
+
+#[test]
+fn a_container_cannot_speak_for_another() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    let b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24", "fd01::3/64"])]);
+    lab.settle();
+    assert!(a.pings("10.1.0.3") && a.pings("fd01::3"));
+    a.sh("ip addr add 10.1.0.77/24 dev eth0; ip addr add fd01::77/64 dev eth0 nodad");
+    assert!(
+        a.try_sh("busybox ping -c1 -W1 -I 10.1.0.77 10.1.0.3").is_err(),
+        "a foreign IPv4 source"
+    );
+    assert!(
+        a.try_sh("busybox ping -6 -c1 -W1 -I fd01::77 fd01::3").is_err(),
+        "a foreign IPv6 source"
+    );
+    assert!(!b.pings("10.1.0.77"), "ARP for a foreign address was answered");
+    assert!(!b.pings("fd01::77"), "a solicitation for a foreign address was answered");
+    a.sh("ip link set eth0 address 02:42:00:00:00:01");
+    assert!(!a.pings("10.1.0.3"), "a foreign MAC");
+}
+
+#[test]
+fn bridged_frames_pass_with_br_netfilter_on_and_off() {
+    let mut lab = Lab::new(2, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    let _b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24", "fd01::3/64"])]);
+    let _c = lab.attach(1, "c", &[(VNI, &["10.1.0.4/24", "fd01::4/64"])]);
+    lab.settle();
+    let host = &lab.nodes[0].space;
+    let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if host.try_sh(&format!("test -e {path}")).is_err() {
+        return eprintln!("no br_netfilter here");
+    }
+    assert_eq!(host.sh(&format!("cat {path}")).trim(), "0", "nobody else needs it");
+    host.sh(&format!("echo 1 > {path}; echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables"));
+    for target in ["10.1.0.3", "fd01::3", "10.1.0.4", "fd01::4"] {
+        assert!(a.pings(target), "{target} with br_netfilter on");
+    }
+    // Somebody else's forward hook: the value is left to them.
+    host.sh("nft add table ip docker; nft add chain ip docker f '{ type filter hook forward priority 0; }'");
+    lab.settle();
+    assert_eq!(host.sh(&format!("cat {path}")).trim(), "1", "others need it");
+}

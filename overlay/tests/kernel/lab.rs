@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use weft_overlay::*;
-
-pub const PATIENCE: Duration = Duration::from_secs(8);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -135,15 +133,6 @@ pub fn ask_udp(socket: &UdpSocket, address: &str) -> std::io::Result<String> {
     socket.send_to(b"?", address)?;
     let length = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
-}
-
-/// Waits until `condition` holds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// A node: its namespace, its reconciler, what it wants.
