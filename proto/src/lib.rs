@@ -10,4 +10,5 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.v1.bin"));
 }
 
+pub mod convert;
 pub mod tls;

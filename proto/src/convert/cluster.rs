@@ -1,0 +1,87 @@
+//! The cluster and its settings.
+
+use weft_model::{Cluster, object::ClusterSpec, spec::Invalid};
+
+use super::value;
+use crate::v1;
+
+/// The cluster for the wire, without its secrets.
+pub fn cluster(cluster: &Cluster) -> v1::Cluster {
+    v1::Cluster {
+        id: cluster.id.to_string(),
+        meta: Some(value::meta(&cluster.meta)),
+        spec: Some(spec(&cluster.spec)),
+        root_certificate: cluster.root_certificate.clone(),
+    }
+}
+
+/// The settings for the wire.
+pub fn spec(spec: &ClusterSpec) -> v1::ClusterSpec {
+    v1::ClusterSpec {
+        default_address_pools: spec.pools.iter().map(ToString::to_string).collect(),
+        subnet_size: u32::from(spec.subnet_size),
+        data_path_port: u32::from(spec.data_path_port),
+        node_certificate_expiry: Some(value::duration(spec.certificate_expiry)),
+        task_history_limit: spec.task_history_limit,
+        encrypt_overlays: false,
+    }
+}
+
+/// The settings that a new cluster is asked for; what is left out gets its default.
+///
+/// # Errors
+/// The first field that cannot be read. Ranges are checked by the state.
+pub fn spec_of_init(request: &v1::InitRequest) -> Result<ClusterSpec, Invalid> {
+    let mut spec = ClusterSpec::default();
+    if request.encrypt_overlays {
+        let reason = "encrypted overlays are not available in this version";
+        return Err(Invalid::new("--encrypt-overlays", "true", reason));
+    }
+    if !request.default_addr_pools.is_empty() {
+        let pools = request.default_addr_pools.iter();
+        spec.pools = pools
+            .map(|text| value::prefix("--default-addr-pool", text))
+            .collect::<Result<_, _>>()?;
+    }
+    if request.default_addr_pool_mask_length != 0 {
+        let length = request.default_addr_pool_mask_length;
+        spec.subnet_size = u8::try_from(length).map_err(|_| {
+            Invalid::new("--default-addr-pool-mask-length", length, "must be a prefix length")
+        })?;
+    }
+    if request.data_path_port != 0 {
+        let port = request.data_path_port;
+        spec.data_path_port = u16::try_from(port)
+            .map_err(|_| Invalid::new("--data-path-port", port, "must be from 1024 to 49151"))?;
+    }
+    if let Some(expiry) = value::span("--cert-expiry", request.cert_expiry.as_ref())? {
+        spec.certificate_expiry = expiry;
+    }
+    if let Some(limit) = request.task_history_limit {
+        spec.task_history_limit = limit;
+    }
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_gets_its_default_and_the_rest_is_taken() {
+        assert_eq!(spec_of_init(&v1::InitRequest::default()), Ok(ClusterSpec::default()));
+        let request = v1::InitRequest {
+            default_addr_pools: vec!["10.8.0.0/16".into()],
+            default_addr_pool_mask_length: 26,
+            data_path_port: 5000,
+            task_history_limit: Some(0),
+            ..Default::default()
+        };
+        let given = spec(&spec_of_init(&request).unwrap());
+        assert_eq!(given.default_address_pools, ["10.8.0.0/16"]);
+        assert_eq!((given.subnet_size, given.data_path_port), (26, 5000));
+        assert_eq!(given.task_history_limit, 0);
+        let bad = v1::InitRequest { data_path_port: 70_000, ..Default::default() };
+        assert_eq!(spec_of_init(&bad).unwrap_err().field, "--data-path-port");
+    }
+}
