@@ -8,7 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
 };
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateSigningRequestDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use weft_manager::ca::authority::{AuthorityError, BACKDATE, IssueError, MAX_VALIDITY};
 use weft_manager::ca::csr::{CsrError, MAX_CSR_BYTES};
@@ -127,6 +128,25 @@ fn bad_requests_are_not_signed() {
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
         assert!(matches!(sign(csr.der()), CsrError::Algorithm));
     }
+}
+
+/// Made by `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-384 -sha256`: the signature's
+/// algorithm is the one of our keys, the curve is not.
+const P384_WITH_SHA256: &str = "-----BEGIN CERTIFICATE REQUEST-----
+MIIBBDCBiwIBADAMMQowCAYDVQQDDAF4MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE
+zUXGtpW5ichIgmzqAjsXROsK12EvlnOfCikpQv4YpP1FwHQzd8q4OnIXtZ0wcc/t
+HsUXvFJ5RjNSJEFtWtEkA8WQUQdH2zwhYqdzKYkFzfuT72lDy+SYNSgv1oAI3lAb
+oAAwCgYIKoZIzj0EAwIDaAAwZQIxAI3yypLZr88f/Bd8H9hCfa3o1EIxSnVojVko
+L2AO+lwr1IH80ZlxZ/WHYk7qwMXDtgIwP91RlLKfNOM+hja2qGJpVCgjdmwaEo0x
+ir3MsOcaE5u7Pmrm/NtOZoZIlTaHkmkX
+-----END CERTIFICATE REQUEST-----
+";
+
+#[test]
+fn another_curve_under_the_same_algorithm_is_not_signed() {
+    let csr = CertificateSigningRequestDer::from_pem_slice(P384_WITH_SHA256.as_bytes()).unwrap();
+    let result = authority().sign_csr(&csr, &worker(), DAY, now());
+    assert!(matches!(result, Err(IssueError::Csr(CsrError::Algorithm))), "{result:?}");
 }
 
 #[test]

@@ -76,8 +76,11 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, remote) = TcpListener::accept(self).await?;
-        // Small answers must not wait for the other side's delayed acknowledgement.
-        stream.set_nodelay(true)?;
+        // Small answers must not wait for the other side's delayed acknowledgement. A connection
+        // that refuses is dead already, and its handshake will find that out.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%remote, %error, "cannot set TCP_NODELAY");
+        }
         Ok((stream, remote))
     }
 }

@@ -27,8 +27,16 @@ impl AcceptBackoff {
     /// processor until it passes.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
         use io::ErrorKind as Kind;
-        let one_connection =
-            [Kind::ConnectionAborted, Kind::ConnectionReset, Kind::Interrupted, Kind::TimedOut];
+        // Linux passes errors of the new connection on through accept(2).
+        let one_connection = [
+            Kind::ConnectionAborted,
+            Kind::ConnectionReset,
+            Kind::HostUnreachable,
+            Kind::Interrupted,
+            Kind::NetworkDown,
+            Kind::NetworkUnreachable,
+            Kind::TimedOut,
+        ];
         if one_connection.contains(&error.kind()) {
             return None;
         }

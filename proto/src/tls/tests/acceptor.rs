@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -10,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::tls::budget::Shares;
 use crate::tls::config::client_config;
-use crate::tls::connect::{anonymous_channel, bootstrap_channel, channel};
+use crate::tls::connect::{KEEPALIVE_INTERVAL, anonymous_channel, bootstrap_channel, channel};
 use crate::tls::testing::{Stopped, TestCa};
 
 /// Short for a test, long for a handshake on a busy machine.
@@ -85,8 +86,10 @@ async fn a_stalled_handshake_is_ended_and_holds_up_nobody() {
 async fn more_handshakes_than_allowed_wait_for_their_turn() {
     let limits = AcceptLimits { handshakes: 1, handshake: SOON, ..AcceptLimits::default() };
     let lab = Lab::new(limits).await;
+    let start = Instant::now();
     let stalled = lab.tcp().await;
     call(&lab.channel()).await.unwrap();
+    assert!(start.elapsed() >= SOON, "the second handshake did not wait for the first");
     wait_for_end(stalled).await;
 }
 
@@ -168,7 +171,8 @@ async fn the_connections_of_a_removed_node_are_cut_at_once() {
     let mut stream = HealthClient::new(lab.channel()).watch(request).await.unwrap().into_inner();
     assert!(stream.message().await.unwrap().is_some());
     assert_eq!(lab.server.registry.cut_node("w1"), 1);
-    let end = tokio::time::timeout(DEADLINE, stream.message()).await.unwrap();
+    // Sooner than keep-alive would find out by itself.
+    let end = tokio::time::timeout(KEEPALIVE_INTERVAL / 2, stream.message()).await.unwrap();
     assert!(!matches!(end, Ok(Some(_))), "the stream goes on");
     let registry = lab.server.registry.clone();
     eventually("it has left the table", || registry.open().len() == 1).await;
