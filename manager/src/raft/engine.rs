@@ -116,7 +116,8 @@ impl<M: Machine> Engine<M> {
         seeded(seed, async { raft.run() }).await;
         let signals = Arc::new(Signals::default());
         let mut tasks = JoinSet::new();
-        supervise::start(&mut tasks, &raft, &hub, &signals, (files, work), config.number);
+        let about = (config.number, config.timings);
+        supervise::start(&mut tasks, &raft, &hub, &signals, (files, work), about);
         Ok(Engine {
             inbox: Inbox::new(raft.clone(), hub.clone()),
             slots: Semaphore::new(config.proposals_in_flight),
@@ -256,6 +257,11 @@ fn options(config: &StoreConfig) -> Result<Config, OpenError> {
         election_timeout_min: millis(config.timings.election_min),
         election_timeout_max: millis(config.timings.election_max),
         enable_pre_vote: Some(true),
+        // The library would let a restarted leader go on in its old term. Its log may be shorter
+        // than what it has committed: a majority of others counts, and its own last entries may
+        // have been lost before their sync. It would then use their places again, in the same
+        // term, and nobody could tell the two apart. Found by simulation (seed 100).
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.limits.snapshot_after),
         max_in_snapshot_log_to_keep: config.limits.keep,
         replication_lag_threshold: config.limits.keep.max(config.limits.snapshot_after) + 1,

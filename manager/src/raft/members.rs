@@ -161,6 +161,7 @@ impl<M: Machine> Engine<M> {
             purged: index(metrics.purged),
             mark: self.hub.shown().mark,
             followers: followers.map(|(number, matched)| (number, follower(matched))).collect(),
+            remembered: self.hub.remembered(),
             refusals: self.hub.refusals(),
             condemned: self.hub.condemned().borrow().clone(),
         }

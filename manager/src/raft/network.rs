@@ -62,6 +62,8 @@ enum CallError {
     Transport(#[from] TransportError),
     #[error("manager {peer} refused: {reason}")]
     Refused { peer: u64, reason: String },
+    #[error("this store must not take part any more: {reason}")]
+    Condemned { reason: String },
     #[error("manager {peer} gave an answer of another kind")]
     WrongAnswer { peer: u64 },
     #[error("{0}")]
@@ -71,6 +73,10 @@ enum CallError {
 impl<T: Transport> Client<T> {
     /// Sends one message, checks who answers, and gives the answer.
     async fn call(&self, body: Body, deadline: Duration) -> Result<Answer, CallError> {
+        if let Some(refusal) = self.hub.condemned().borrow().as_ref() {
+            // A store that must not take part must not ask for votes or lead either.
+            return Err(CallError::Condemned { reason: refusal.to_string() });
+        }
         let request = self.hub.request(self.target, self.record.incarnation, body);
         let bytes = Bytes::from(codec::encode("a message", &request)?);
         let peer = Peer { number: self.target, address: self.record.address.clone() };
@@ -110,6 +116,7 @@ impl<T: Transport> Client<T> {
             }
             CallError::Transport(TransportError::Unreachable { .. })
             | CallError::Refused { .. }
+            | CallError::Condemned { .. }
             | CallError::WrongAnswer { .. }
             | CallError::Codec(_) => RPCError::Unreachable(Unreachable::new(error)),
         }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::{Instant, ServerState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -16,12 +17,15 @@ use super::hub::Hub;
 use super::identity;
 use super::log::invalid;
 use super::machine::Work;
-use super::types::Raft;
-use crate::store::{FatalError, Leadership, Machine, Peer, Role};
+use super::types::{Raft, TypeConfig};
+use crate::store::{FatalError, Leadership, Machine, Peer, Role, Timings};
 
 /// How often what is remembered of the peers is written, when it changed. It may be lost by this
 /// much: it catches stores that went back by more.
 const REMEMBER_EVERY: Duration = Duration::from_secs(2);
+/// A leader that no majority has answered for this many leases (`election_max`) does not say any
+/// more that it leads; by then the others have another one.
+const LOST_AFTER_LEASES: u32 = 2;
 
 /// What the tasks here tell.
 #[derive(Debug)]
@@ -66,9 +70,9 @@ pub(crate) fn start<M: Machine>(
     hub: &Arc<Hub>,
     signals: &Arc<Signals>,
     (files, work): (Files, Work),
-    number: u64,
+    about: (u64, Timings),
 ) {
-    tasks.spawn(follow_server(raft.clone(), hub.clone(), signals.clone(), number));
+    tasks.spawn(follow_server(raft.clone(), hub.clone(), signals.clone(), about));
     tasks.spawn(watch_health(raft.clone(), signals.clone()));
     tasks.spawn(stand_down(raft.clone(), hub.clone()));
     tasks.spawn(remember(hub.clone(), files, work));
@@ -79,32 +83,69 @@ async fn follow_server<M: Machine>(
     raft: Raft<M>,
     hub: Arc<Hub>,
     signals: Arc<Signals>,
-    number: u64,
+    (number, timings): (u64, Timings),
 ) {
     let mut metrics = raft.server_metrics();
+    // Losing the majority changes nothing in the library; only the clock tells.
+    let mut look_again = tokio::time::interval(timings.heartbeat);
+    look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leads_since = None;
     loop {
         let now = metrics.borrow_and_update().clone();
         hub.set_membership(now.membership_config.clone());
-        let address = |n: &u64| now.membership_config.get_node(n).map(|r| r.address.clone());
-        let leader = now
-            .current_leader
-            .map(|leader| Peer { number: leader, address: address(&leader).unwrap_or_default() });
-        let role = role(now.state);
-        // A leader that has learnt of a higher term is none, whatever it still shows.
-        let role = match (role, &leader) {
-            (Role::Leader, Some(peer)) if peer.number != number => Role::Follower,
-            (role, _) => role,
+        let told = if now.state == ServerState::Leader && now.current_leader == Some(number) {
+            let since = *leads_since.get_or_insert_with(tokio::time::Instant::now);
+            leading(&raft, &now, since.elapsed(), timings.election_max * LOST_AFTER_LEASES)
+        } else {
+            leads_since = None;
+            following(&now)
         };
-        let told = Leadership { leader, term: now.vote.leader_id.term, role };
         signals.leadership.send_if_modified(|seen| {
             let changed = *seen != told;
             *seen = told;
             changed
         });
-        if metrics.changed().await.is_err() {
-            return;
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => if changed.is_err() { return },
+            _ = look_again.tick(), if leads_since.is_some() => {}
         }
     }
+}
+
+type ServerMetrics = RaftServerMetrics<TypeConfig>;
+
+/// What a leader tells: that it leads, while a majority has answered within `patience`.
+fn leading<M: Machine>(
+    raft: &Raft<M>,
+    now: &ServerMetrics,
+    led_for: Duration,
+    patience: Duration,
+) -> Leadership {
+    let alone = now.membership_config.voter_ids().take(2).count() == 1;
+    let acked = raft.metrics().borrow_watched().last_quorum_acked.map(|at| at.elapsed());
+    let silent_for = acked.map_or(led_for, |acked| acked.min(led_for));
+    if alone || silent_for < patience {
+        return Leadership { role: Role::Leader, ..following(now) };
+    }
+    Leadership { leader: None, role: Role::Follower, ..following(now) }
+}
+
+/// What anybody else tells.
+fn following(now: &ServerMetrics) -> Leadership {
+    let leader = now.current_leader.map(|number| Peer {
+        number,
+        address: now
+            .membership_config
+            .get_node(&number)
+            .map_or_else(String::new, |record| record.address.clone()),
+    });
+    // A leader that has learnt of a higher term is none, whatever it still shows.
+    let role = match role(now.state) {
+        Role::Leader => Role::Follower,
+        other @ (Role::Follower | Role::Candidate | Role::Learner | Role::Stopped) => other,
+    };
+    Leadership { leader, term: now.vote.leader_id.term, role }
 }
 
 fn role(state: ServerState) -> Role {

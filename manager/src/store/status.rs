@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Boot, Incarnation, Mark, Peer, Refusal};
+use super::{Boot, Incarnation, Known, Mark, Peer, Refusal};
 
 /// The part this manager plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub enum Role {
 /// [`super::Store::read_barrier`] before acting on `view`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
+    /// The leader that was last heard of; it may be dead by now.
     pub leader: Option<Peer>,
     /// Grows with every election; one leader in each term.
     pub term: u64,
@@ -74,6 +75,8 @@ pub struct Status {
     pub mark: Mark,
     /// Only on the leader.
     pub followers: BTreeMap<u64, Follower>,
+    /// The newest start and the best mark that each other manager has shown, to anybody.
+    pub remembered: BTreeMap<u64, Known>,
     /// The last refusal between this manager and each other one, while it lasts.
     pub refusals: BTreeMap<u64, Refusal>,
     /// Why this store must not take part any more; it neither votes nor stands for election.
