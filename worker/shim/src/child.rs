@@ -64,12 +64,7 @@ pub fn start(
     if pid == 0 {
         // SAFETY: as above.
         unsafe {
-            for signal in 1..=64 {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            sys::default_signals();
             // 0 is /dev/null already.
             for (index, target) in [1, 2, REPORT_FD, HELPER_FD].into_iter().enumerate() {
                 if libc::dup2(high[index].as_raw_fd(), target) < 0 {

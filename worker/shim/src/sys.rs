@@ -80,6 +80,25 @@ pub fn child_signals() -> io::Result<OwnedFd> {
     }
 }
 
+/// Every signal as a fresh process has it: what is ignored or blocked here would stay so across exec. By the raw
+/// call, since the C library hides two numbers that an ancestor may have ignored all the same.
+pub fn default_signals() {
+    const SIGNALS: libc::c_int = 64;
+    /// Bytes of the kernel's signal set.
+    const SET: usize = 8;
+    let default = [0u64; 4];
+    let none = [0u64; 1];
+    let no_old = std::ptr::null_mut::<u64>();
+    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both outlive the calls.
+    // KILL and STOP are refused, as they cannot be anything else.
+    unsafe {
+        for signal in 1..=SIGNALS {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, SET);
+        }
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), no_old, SET);
+    }
+}
+
 /// Nanoseconds since 1970.
 pub fn now_ns() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

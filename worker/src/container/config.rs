@@ -204,6 +204,15 @@ impl ContainerConfig {
         if let Some(entry) = self.env.iter().find(|e| e.find('=').is_none_or(|at| at == 0)) {
             return Err(Error::BadEnv { entry: entry.clone() });
         }
+        let plain = |name: &str| {
+            let part = |p: &str| !p.is_empty() && !p.contains(['/', '\0']);
+            name.contains('.') && name.split('.').all(part)
+        };
+        let shared = self.network != NetNamespace::Own;
+        let refused = |name: &&String| !plain(name) || (shared && name.starts_with("net."));
+        if let Some(name) = self.sysctls.keys().find(refused) {
+            return Err(Error::BadSysctl { name: name.clone() });
+        }
         if let Some(memory) = self.limits.memory.filter(|m| *m < MIN_MEMORY) {
             return Err(Error::MemoryTooSmall { memory, least: MIN_MEMORY });
         }

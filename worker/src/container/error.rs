@@ -22,6 +22,8 @@ pub enum Error {
     NulInText { text: String },
     #[error("environment entry {entry:?} is not KEY=VALUE")]
     BadEnv { entry: String },
+    #[error("{name:?} is not a kernel setting a container of this kind may have")]
+    BadSysctl { name: String },
     #[error("unknown capability {name:?}")]
     BadCapability { name: String },
     #[error("memory limit {memory} B is below the least of {least} B")]

@@ -1,6 +1,7 @@
 //! The OCI bundle of a container: what Docker mounts, masks and makes read-only, without a network namespace,
 //! since the container inherits its shim's.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -36,6 +37,9 @@ pub(crate) fn spec(
     hidden: &[PathBuf],
 ) -> Result<Value, Error> {
     let set = capabilities::effective(&config.cap_add, &config.cap_drop, applied.guard())?;
+    // Those of the network are set in the shim's namespace, which the library takes for the host's.
+    let sysctls: BTreeMap<_, _> =
+        config.sysctls.iter().filter(|(name, _)| !name.starts_with("net.")).collect();
     let hidden = hidden.iter().map(|p| p.display().to_string());
     let masked: Vec<String> = MASKED.iter().map(|p| (*p).to_owned()).chain(hidden).collect();
     Ok(json!({
@@ -61,7 +65,7 @@ pub(crate) fn spec(
                 { "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" },
                 { "type": "cgroup" },
             ],
-            "sysctl": config.sysctls,
+            "sysctl": sysctls,
             "maskedPaths": masked,
             "readonlyPaths": READ_ONLY,
         },

@@ -172,6 +172,8 @@ fn what_cannot_be_made_is_refused_by_name_and_leaves_nothing() {
         tty.tty = true;
         let mut cap = good();
         cap.cap_add = vec!["NONSENSE".into()];
+        let mut sysctl = good();
+        sysctl.sysctls.insert("net.../x".into(), "1".into());
         let mut netns = good();
         netns.network = weft_worker::container::NetNamespace::Join("/nowhere/net".into());
         for (config, word) in [
@@ -181,6 +183,7 @@ fn what_cannot_be_made_is_refused_by_name_and_leaves_nothing() {
             (nothing, "no command"),
             (tty, "terminal"),
             (cap, "NONSENSE"),
+            (sysctl, "kernel setting"),
             (netns, "/nowhere/net"),
         ] {
             let error = lab.embedded.create(config).await.expect_err(word);

@@ -49,6 +49,7 @@ fn create(layout: &Layout) -> Result<i32, Refused> {
     private_mounts().map_err(refused)?;
     rootfs::mount_overlay(&image, layout).map_err(refused)?;
     rootfs::make_dirs_inside(&layout.root(), &config.cwd).map_err(refused)?;
+    set_network(&config).map_err(refused)?;
     hide_cgroups().map_err(refused)?;
     build(&config, layout, &applied)
 }
@@ -60,6 +61,15 @@ fn private_mounts() -> Result<(), Error> {
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
         .map_err(|e| Error::Os { what: "make mounts private", source: e.into() })
+}
+
+/// The kernel settings of the network namespace, which is already the container's.
+fn set_network(config: &ContainerConfig) -> Result<(), Error> {
+    for (name, value) in config.sysctls.iter().filter(|(name, _)| name.starts_with("net.")) {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::write(&path, value).map_err(Error::io("cannot set", path))?;
+    }
+    Ok(())
 }
 
 /// Takes the cgroup file systems out of the library's sight: it would move us to a group of its own choice, on

@@ -108,14 +108,23 @@ fn usable(file: &Path) -> Result<(), Refused> {
     }
 }
 
-/// The Rust runtime ignores SIGPIPE, and ignored signals and the mask survive exec.
+/// The Rust runtime ignores SIGPIPE, and ignored signals and the mask survive exec. By the raw call, since the C
+/// library hides two numbers that an ancestor may have ignored all the same.
 fn fresh_signals() {
-    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-    for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: the default disposition runs no code of ours.
-        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    const SIGNALS: libc::c_int = 64;
+    /// Bytes of the kernel's signal set.
+    const SET: usize = 8;
+    let default = [0u64; 4];
+    let none = [0u64; 1];
+    let no_old = std::ptr::null_mut::<u64>();
+    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both outlive the calls.
+    // KILL and STOP are refused, as they cannot be anything else.
+    unsafe {
+        for signal in 1..=SIGNALS {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, SET);
+        }
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), no_old, SET);
     }
-    let _ = SigSet::empty().thread_set_mask();
 }
 
 /// The process dies with the one that made it, whatever becomes of that one.
