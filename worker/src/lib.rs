@@ -1,3 +1,20 @@
 //! The part of every daemon that makes the kernel and the containers agree with what is wanted.
+//!
+//! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
+//! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
+//! containers, [`report`] says what came of it, and [`worker`] puts them together.
+//!
+//! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
+//! meet on the wire.
 
+pub mod cache;
 pub mod container;
+pub mod desired;
+pub mod facts;
+pub mod plumbing;
+pub mod report;
+pub mod session;
+pub mod tasks;
+pub mod worker;
+
+pub use worker::{Config, Worker};

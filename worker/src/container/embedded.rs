@@ -345,6 +345,14 @@ impl Runtime for Embedded {
         self.shim(id).await?.kill(signal).await
     }
 
+    async fn release(&self, id: &ContainerId) -> Result<(), Error> {
+        self.unwatch(id);
+        if let Ok(mut shim) = Shim::connect(id, &self.layout(id)).await {
+            shim.shutdown().await?;
+        }
+        Ok(())
+    }
+
     async fn remove(&self, id: &ContainerId) -> Result<(), Error> {
         self.unwatch(id);
         let layout = self.layout(id);

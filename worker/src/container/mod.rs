@@ -126,6 +126,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// for the first process of a pid namespace.
     async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Error>;
 
+    /// Lets go of what a container holds in the kernel after its end: its shim and with it the network
+    /// namespace. Its status and its output stay until it is removed. One that runs is ended first.
+    async fn release(&self, id: &ContainerId) -> Result<(), Error>;
+
     /// Ends the container if it runs and removes all that is left of it; success if there is none.
     async fn remove(&self, id: &ContainerId) -> Result<(), Error>;
 

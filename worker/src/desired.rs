@@ -1,0 +1,254 @@
+//! What the assignments mean for this node's kernel and for names. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+use weft_dns::{Elsewhere, NetworkNames, Synced, Zones};
+use weft_model::{
+    Assignments, AttachmentId, NetworkId, ServiceId, Task, TaskId,
+    assignments::{
+        ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, ServiceItem, Visibility,
+        label_key,
+    },
+    spec::EndpointMode,
+};
+use weft_overlay::{Dataplane, NetnsRef, Network, Port, Remote, Sandbox, Subnet, Underlay};
+
+/// What only this node knows of a task: where its namespace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSandbox {
+    /// Path of the network namespace.
+    pub netns: PathBuf,
+    /// Where its resolver listens on 127.0.0.11.
+    pub dns_port: Option<u16>,
+    /// The task, for its attachments.
+    pub attachments: Vec<AttachmentId>,
+}
+
+/// The sandboxes of this node.
+pub type LocalSandboxes = BTreeMap<TaskId, LocalSandbox>;
+
+/// The assignments, sorted by what they are.
+#[derive(Default)]
+pub struct Sorted<'a> {
+    /// What holds for every node.
+    pub cluster: Option<&'a ClusterItem>,
+    /// This node.
+    pub node: Option<&'a NodeItem>,
+    /// Its networks.
+    pub networks: BTreeMap<NetworkId, &'a NetworkItem>,
+    /// Services with a name on them.
+    pub services: BTreeMap<ServiceId, &'a ServiceItem>,
+    /// Members of them.
+    pub endpoints: BTreeMap<AttachmentId, &'a EndpointItem>,
+    /// Its tasks.
+    pub tasks: BTreeMap<TaskId, &'a Task>,
+}
+
+impl<'a> Sorted<'a> {
+    /// Sorts a set; an item under a key of another kind is passed over.
+    pub fn new(assignments: &'a Assignments) -> Self {
+        let mut sorted = Self::default();
+        for (key, item) in &assignments.items {
+            match (key, item) {
+                (Key::Cluster, Item::Cluster(item)) => sorted.cluster = Some(item),
+                (Key::Node, Item::Node(item)) => sorted.node = Some(item),
+                (Key::Network(id), Item::Network(item)) => {
+                    sorted.networks.insert(*id, item);
+                }
+                (Key::Service(id), Item::Service(item)) => {
+                    sorted.services.insert(*id, item);
+                }
+                (Key::Endpoint(id), Item::Endpoint(item)) => {
+                    sorted.endpoints.insert(*id, item);
+                }
+                (Key::Task(id), Item::Task(item)) => {
+                    sorted.tasks.insert(*id, item);
+                }
+                (
+                    Key::Cluster
+                    | Key::Node
+                    | Key::Network(_)
+                    | Key::Service(_)
+                    | Key::Endpoint(_)
+                    | Key::Task(_),
+                    _,
+                ) => {}
+            }
+        }
+        sorted
+    }
+
+    /// What the kernel should hold.
+    pub fn dataplane(&self, sandboxes: &LocalSandboxes) -> Dataplane {
+        let (Some(cluster), Some(node)) = (self.cluster, self.node) else {
+            return Dataplane::default();
+        };
+        let underlay = Underlay {
+            vtep: node.data_path,
+            port: cluster.data_path_port,
+            members: cluster.members.clone(),
+        };
+        let networks = self
+            .networks
+            .iter()
+            .map(|(id, network)| (network.vni, self.network(node, *id, network)))
+            .collect();
+        let sandboxes = sandboxes
+            .iter()
+            .map(|(task, sandbox)| (task.to_string(), self.sandbox(sandbox)))
+            .collect();
+        Dataplane { underlay: Some(underlay), networks, sandboxes }
+    }
+
+    fn network(&self, node: &NodeItem, id: NetworkId, item: &NetworkItem) -> Network {
+        let others = || {
+            self.endpoints
+                .values()
+                .filter(move |member| member.network == id && member.node != node.id)
+        };
+        Network {
+            id: id.to_string(),
+            subnets: item
+                .subnets
+                .iter()
+                .map(|(cidr, gateway)| Subnet { cidr: *cidr, gateway: *gateway })
+                .collect(),
+            internal: item.internal,
+            mtu: item.mtu,
+            remotes: others()
+                .map(|member| Remote {
+                    addresses: member.addresses.clone(),
+                    mac: weft_overlay::Mac(member.mac),
+                    vtep: member.vtep,
+                })
+                .collect(),
+            peers: others().map(|member| member.vtep).collect(),
+        }
+    }
+
+    fn sandbox(&self, local: &LocalSandbox) -> Sandbox {
+        let mut attachments = BTreeMap::new();
+        let mut vips = BTreeMap::new();
+        for (index, id) in local.attachments.iter().enumerate() {
+            let Some(endpoint) = self.endpoints.get(id) else { continue };
+            let Some(network) = self.networks.get(&endpoint.network) else { continue };
+            let port = Port {
+                ifname: format!("eth{index}"),
+                mac: weft_overlay::Mac(endpoint.mac),
+                addresses: with_prefixes(&endpoint.addresses, network),
+                default_gateway: !network.internal,
+            };
+            attachments.insert(network.vni, port);
+            self.add_vips(endpoint.network, &mut vips);
+        }
+        Sandbox {
+            netns: NetnsRef(local.netns.clone()),
+            attachments,
+            vips,
+            dns_port: local.dns_port,
+        }
+    }
+
+    fn add_vips(&self, network: NetworkId, vips: &mut BTreeMap<IpAddr, Vec<IpAddr>>) {
+        for (id, service) in &self.services {
+            let Some(names) = service.networks.get(&network) else { continue };
+            let backends = self.shown(*id, network);
+            for vip in &names.vips {
+                let same_family = |address: &&IpAddr| address.is_ipv4() == vip.is_ipv4();
+                vips.insert(*vip, backends.iter().filter(same_family).copied().collect());
+            }
+        }
+    }
+
+    /// Addresses of a service's tasks that take part in names and VIPs.
+    fn shown(&self, service: ServiceId, network: NetworkId) -> Vec<IpAddr> {
+        self.endpoints
+            .values()
+            .filter(|member| member.service == Some(service) && member.network == network)
+            .filter(|member| member.visible == Visibility::Shown)
+            .flat_map(|member| member.addresses.iter().copied())
+            .collect()
+    }
+
+    /// All names this node can answer.
+    pub fn zones(&self) -> Zones {
+        let Some(cluster) = self.cluster else {
+            return Zones::new([], Elsewhere::default(), Synced::NotYet);
+        };
+        let elsewhere = Elsewhere::new(label_key(cluster.id), cluster.labels.clone());
+        let networks = self.networks.iter().map(|(id, item)| self.names(*id, item));
+        Zones::new(networks.collect::<Vec<_>>(), elsewhere, Synced::Complete)
+    }
+
+    /// The names on one network. A name whose holders are all hidden stays known, without
+    /// addresses: it exists, and nobody else is to be asked for it.
+    fn names(&self, id: NetworkId, item: &NetworkItem) -> NetworkNames {
+        let mut names: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        let mut reverse = BTreeMap::new();
+        for member in self.endpoints.values().filter(|member| member.network == id) {
+            let shown = member.visible == Visibility::Shown;
+            for name in &member.names {
+                let entry = names.entry(name.to_ascii_lowercase()).or_default();
+                if shown {
+                    entry.extend(&member.addresses);
+                }
+            }
+            if let Some(name) = member.names.first().filter(|_| shown) {
+                let full = format!("{name}.{}", item.name);
+                reverse.extend(member.addresses.iter().map(|address| (*address, full.clone())));
+            }
+        }
+        for (service, described) in &self.services {
+            let Some(here) = described.networks.get(&id) else { continue };
+            let tasks = self.shown(*service, id);
+            let answer = match described.endpoint_mode {
+                EndpointMode::Vip => &here.vips,
+                EndpointMode::Dnsrr => &tasks,
+            };
+            for name in std::iter::once(&described.name).chain(&here.aliases) {
+                let name = name.to_ascii_lowercase();
+                names.entry(format!("tasks.{name}")).or_default().extend(&tasks);
+                names.entry(name).or_default().extend(answer);
+            }
+            let full = format!("{}.{}", described.name, item.name);
+            reverse.extend(here.vips.iter().map(|address| (*address, full.clone())));
+        }
+        NetworkNames {
+            key: id.to_string(),
+            name: item.name.clone(),
+            subnets: item.subnets.iter().map(|(cidr, _)| *cidr).collect(),
+            names,
+            reverse,
+        }
+    }
+
+    /// The networks of a sandbox in the order of its attachments, and whether it has a way out.
+    pub fn membership(&self, attachments: &[AttachmentId]) -> (Vec<String>, bool) {
+        let members = attachments.iter().filter_map(|id| self.endpoints.get(id));
+        let networks: Vec<_> = members.map(|member| member.network).collect();
+        let outside =
+            networks.iter().filter_map(|id| self.networks.get(id)).any(|network| !network.internal);
+        (networks.iter().map(ToString::to_string).collect(), outside)
+    }
+
+    /// VTEPs this node should hear from.
+    pub fn members(&self) -> BTreeSet<IpAddr> {
+        self.cluster.map(|cluster| cluster.members.clone()).unwrap_or_default()
+    }
+}
+
+/// Each address with the prefix length of its subnet.
+fn with_prefixes(addresses: &[IpAddr], network: &NetworkItem) -> Vec<IpNet> {
+    addresses
+        .iter()
+        .filter_map(|address| {
+            let (cidr, _) = network.subnets.iter().find(|(cidr, _)| cidr.contains(address))?;
+            IpNet::new(*address, cidr.prefix_len()).ok()
+        })
+        .collect()
+}

@@ -1,0 +1,254 @@
+//! The loop that keeps the kernel and the names as the assignments and the sandboxes want them.
+//!
+//! Level-triggered: new assignments, a sandbox that comes or goes, a kernel event and a slow timer
+//! all mean "look again". Names are published only after the kernel can carry what they point at.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use weft_dns::{Asker, Server, asker::Outside};
+use weft_model::{Assignments, TaskId};
+use weft_overlay::{Completeness, Dataplane, Reconciler, ReconcilerError, Report, Scope};
+
+use crate::desired::{LocalSandbox, LocalSandboxes, Sorted};
+
+/// How long changes are gathered before the kernel is looked at: a burst of tasks costs one look.
+const DEBOUNCE: Duration = Duration::from_millis(2);
+/// How often everything is looked at though nothing has happened.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How soon it is tried again after the kernel refused something; doubles up to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_millis(100);
+/// Longest time between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// A kernel that changes all the time must not keep the loop busy: at most one look in this time.
+const EVENT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a sandbox asks names with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolving {
+    /// Servers for names that are not ours.
+    pub upstreams: Vec<SocketAddr>,
+    /// What the user set.
+    pub ndots: Option<u8>,
+}
+
+/// One sandbox of this node, as the loop needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plumbed {
+    /// Where it is and what it is attached to.
+    pub local: LocalSandbox,
+    /// What it asks names with.
+    pub resolving: Resolving,
+}
+
+/// Where the loop stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Number of looks that ended.
+    pub looks: u64,
+    /// Of the assignments that the kernel agrees with.
+    pub revision: u64,
+    /// Sandboxes that were in the last look.
+    pub sandboxes: BTreeSet<TaskId>,
+    /// Those that are not as wanted, and why.
+    pub troubled: BTreeMap<TaskId, String>,
+    /// What else the kernel refused, in words.
+    pub errors: Vec<String>,
+    /// Objects that were put back after they were found missing or changed.
+    pub repairs: u64,
+}
+
+/// The loop's handle. Dropping it ends the loop and changes nothing in the kernel.
+#[derive(Debug)]
+pub struct Plumbing {
+    sandboxes: watch::Sender<BTreeMap<TaskId, Plumbed>>,
+    standing: watch::Receiver<Standing>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Plumbing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How far the assignments can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// There are none.
+    None,
+    /// From this node's disk: enough to go on with.
+    Kept,
+    /// From a manager, in this run: what is not in them is not wanted.
+    Managers,
+}
+
+/// The assignments and where they came from.
+pub type Assigned = (Source, Arc<Assignments>);
+
+impl Plumbing {
+    /// Starts the loop in the calling thread's network namespace, with the sandboxes that were
+    /// adopted from an earlier run: the first look must not take them for strangers.
+    ///
+    /// # Errors
+    /// When the kernel cannot be opened.
+    pub fn start(
+        assigned: watch::Receiver<Assigned>,
+        names: Arc<Server>,
+        adopted: BTreeMap<TaskId, Plumbed>,
+    ) -> Result<Self, ReconcilerError> {
+        let reconciler = Reconciler::new()?;
+        let (sandboxes, wanted) = watch::channel(adopted);
+        let (told, standing) = watch::channel(Standing::default());
+        let task = tokio::spawn(Loop { reconciler, assigned, wanted, names, told }.run());
+        Ok(Self { sandboxes, standing, task })
+    }
+
+    /// Adds a sandbox, or changes it.
+    pub fn put(&self, task: TaskId, plumbed: Plumbed) {
+        self.sandboxes
+            .send_if_modified(|all| all.insert(task, plumbed.clone()).as_ref() != Some(&plumbed));
+    }
+
+    /// Takes a sandbox away.
+    pub fn take(&self, task: TaskId) {
+        self.sandboxes.send_if_modified(|all| all.remove(&task).is_some());
+    }
+
+    /// Asks for a look though nothing has changed: a sandbox began to be served.
+    pub fn look_again(&self) {
+        self.sandboxes.send_modify(|_| {});
+    }
+
+    /// Where the loop stands.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+}
+
+struct Loop {
+    reconciler: Reconciler,
+    assigned: watch::Receiver<Assigned>,
+    wanted: watch::Receiver<BTreeMap<TaskId, Plumbed>>,
+    names: Arc<Server>,
+    told: watch::Sender<Standing>,
+}
+
+impl Loop {
+    async fn run(mut self) {
+        let mut changes = self.reconciler.changed();
+        let mut scope = Scope::Full;
+        let mut retry = RETRY;
+        let mut settled: Option<Arc<Dataplane>> = None;
+        loop {
+            let (source, assignments) = self.assigned.borrow_and_update().clone();
+            let sandboxes = self.wanted.borrow_and_update().clone();
+            let sorted = Sorted::new(&assignments);
+            let local: LocalSandboxes =
+                sandboxes.iter().map(|(task, plumbed)| (*task, plumbed.local.clone())).collect();
+            let desired = Arc::new(sorted.dataplane(&local));
+            let completeness = match source {
+                Source::None | Source::Kept => Completeness::Partial,
+                Source::Managers => Completeness::Complete,
+            };
+            let same = settled.as_ref().is_some_and(|settled| *settled == desired);
+            let looked = match source {
+                Source::None => Ok(Report::default()),
+                Source::Kept | Source::Managers => {
+                    self.reconciler.reconcile(Arc::clone(&desired), completeness, scope).await
+                }
+            };
+            let report = match looked {
+                Ok(report) => report,
+                Err(error) => return tracing::error!(%error, "the data plane has ended"),
+            };
+            for failure in &report.failed {
+                tracing::warn!(op = %failure.op, error = %failure.error, "the kernel refuses");
+            }
+            let repaired = if same { report.executed.len() } else { 0 };
+            if repaired > 0 {
+                let first = report.executed.first().map(ToString::to_string).unwrap_or_default();
+                tracing::info!(objects = repaired, first, "put back what was found changed");
+            }
+            self.publish_names(source, &sorted, &sandboxes);
+            self.tell(&assignments, &sandboxes, &report, repaired);
+            let wait = if report.is_settled() {
+                settled = Some(desired);
+                retry = RETRY;
+                RESYNC
+            } else {
+                settled = None;
+                retry = (retry * 2).min(RETRY_MAX);
+                retry
+            };
+            scope = self.next_look(&mut changes, wait).await;
+        }
+    }
+
+    /// Waits for a reason to look again, and says where to look.
+    async fn next_look(&mut self, changes: &mut weft_overlay::Changes, wait: Duration) -> Scope {
+        let at = Instant::now() + wait;
+        tokio::select! {
+            _ = self.assigned.changed() => {}
+            _ = self.wanted.changed() => {}
+            _ = changes.next() => {
+                tokio::time::sleep(EVENT_PAUSE).await;
+                return Scope::Changed(BTreeSet::new());
+            }
+            () = tokio::time::sleep_until(at) => return Scope::Full,
+        }
+        tokio::time::sleep(DEBOUNCE).await;
+        Scope::Changed(BTreeSet::new())
+    }
+
+    fn publish_names(
+        &self,
+        source: Source,
+        sorted: &Sorted<'_>,
+        sandboxes: &BTreeMap<TaskId, Plumbed>,
+    ) {
+        if source == Source::None {
+            return;
+        }
+        self.names.publish(sorted.zones());
+        for (task, plumbed) in sandboxes {
+            let (networks, way_out) = sorted.membership(&plumbed.local.attachments);
+            let asker = Asker {
+                networks,
+                upstreams: plumbed.resolving.upstreams.clone(),
+                outside: if way_out { Outside::Open } else { Outside::Closed },
+                ndots: plumbed.resolving.ndots,
+            };
+            // A sandbox that is not served yet, or no longer, is told when it is added.
+            let _ = self.names.update(&task.to_string(), asker);
+        }
+    }
+
+    fn tell(
+        &self,
+        assignments: &Assignments,
+        sandboxes: &BTreeMap<TaskId, Plumbed>,
+        report: &Report,
+        repaired: usize,
+    ) {
+        let troubled = report.troubled();
+        self.told.send_modify(|standing| {
+            standing.looks += 1;
+            if report.is_settled() {
+                standing.revision = assignments.revision;
+            }
+            standing.sandboxes = sandboxes.keys().copied().collect();
+            standing.troubled = troubled
+                .iter()
+                .filter_map(|(key, why)| Some((key.parse().ok()?, why.clone())))
+                .collect();
+            standing.errors = report.failed.iter().map(ToString::to_string).collect();
+            standing.repairs += repaired as u64;
+        });
+    }
+}

@@ -1,0 +1,321 @@
+//! One task's way: made, plumbed, started, watched, ended, released, and at last forgotten.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport};
+
+use super::{Context, make, plumbed};
+use crate::{
+    container::{Created, Exit, Found, Phase},
+    desired::{LocalSandbox, Sorted},
+    plumbing::Plumbed,
+};
+
+/// How long a sandbox may take to be plumbed before the task counts as failed.
+const PLUMBING_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the network of an ended container may take to go; it goes with its namespace anyway.
+const UNPLUMBING_DEADLINE: Duration = Duration::from_secs(5);
+/// Between tries to remove what is left of a container, while the runtime refuses.
+const REMOVAL_RETRY: Duration = Duration::from_secs(2);
+
+type Wanted = watch::Receiver<Option<Arc<Task>>>;
+
+/// How a task ended.
+struct End {
+    state: TaskState,
+    message: String,
+    error: String,
+    exit_code: Option<i32>,
+}
+
+impl End {
+    fn failed(error: impl ToString) -> Self {
+        Self {
+            state: TaskState::Failed,
+            message: "failed".to_owned(),
+            error: error.to_string(),
+            exit_code: None,
+        }
+    }
+
+    fn shutdown() -> Self {
+        Self {
+            state: TaskState::Shutdown,
+            message: "shutdown".to_owned(),
+            error: String::new(),
+            exit_code: None,
+        }
+    }
+
+    /// What a container's end means for its task.
+    fn of(exit: &Exit, was_wanted: bool) -> Self {
+        let (state, message, error) = match (was_wanted, exit.code) {
+            (false, _) => (TaskState::Shutdown, "shutdown", String::new()),
+            (true, 0) => (TaskState::Complete, "finished", String::new()),
+            (true, code) => {
+                let why = match &exit.error {
+                    Some(error) => error.clone(),
+                    None if exit.oom => format!("task: out of memory ({code})"),
+                    None => format!("task: non-zero exit ({code})"),
+                };
+                (TaskState::Failed, "failed", why)
+            }
+        };
+        Self { state, message: message.to_owned(), error, exit_code: Some(exit.code) }
+    }
+}
+
+/// Takes one task all its way. Ends when nothing of it is left and nobody wants it.
+pub(super) async fn drive(
+    context: Arc<Context>,
+    id: TaskId,
+    mut wanted: Wanted,
+    found: Option<Found>,
+) {
+    let driver = Driver { context, id };
+    let first = wanted.borrow_and_update().clone();
+    if let Some(task) = first {
+        let over = task.status.state.is_final() && task.released;
+        if !over {
+            let end = driver.live(&task, &mut wanted, found).await;
+            driver.end(end).await;
+        }
+        // What is left, the output above all, stays until the managers forget the task.
+        while wanted.borrow_and_update().is_some() {
+            if wanted.changed().await.is_err() {
+                return;
+            }
+        }
+    } else {
+        driver.unplumb().await;
+    }
+    driver.remove().await;
+}
+
+struct Driver {
+    context: Arc<Context>,
+    id: TaskId,
+}
+
+impl Driver {
+    /// Everything up to the end of the container.
+    async fn live(&self, task: &Task, wanted: &mut Wanted, found: Option<Found>) -> End {
+        let container = make::container_id(self.id);
+        match found {
+            Some(found) => match found.status.phase.clone() {
+                Phase::Running => {
+                    if let Err(why) = self.adopt(&found).await {
+                        tracing::warn!(task = %self.id, why, "names are not answered");
+                    }
+                    self.running(task, found.status.pid.unwrap_or(0), wanted).await
+                }
+                Phase::Exited(exit) => End::of(&exit, is_wanted(wanted)),
+                Phase::Failed { reason } => End::failed(reason),
+                // Half made: begun anew, with the same addresses.
+                Phase::Created | Phase::Starting => {
+                    if let Err(error) = self.context.runtime.remove(&container).await {
+                        return End::failed(error);
+                    }
+                    self.begin(task, wanted).await
+                }
+            },
+            None if task.status.state > TaskState::Preparing => {
+                End::failed("the container is gone; the machine was restarted, perhaps")
+            }
+            None => self.begin(task, wanted).await,
+        }
+    }
+
+    async fn begin(&self, task: &Task, wanted: &mut Wanted) -> End {
+        if !is_wanted(wanted) {
+            return End::shutdown();
+        }
+        self.report(task_report(self.id, TaskState::Preparing, "preparing"));
+        match self.make(task, wanted).await {
+            Ok(Some(pid)) => self.running(task, pid, wanted).await,
+            Ok(None) => End::shutdown(),
+            Err(end) => end,
+        }
+    }
+
+    /// Makes, plumbs and starts the container; nothing if it is no longer wanted.
+    async fn make(&self, task: &Task, wanted: &mut Wanted) -> Result<Option<i32>, End> {
+        let config = self.config(task)?;
+        let created = self.context.runtime.create(config).await.map_err(End::failed)?;
+        self.plumb(task, created)?;
+        if !self.is_plumbed(wanted).await? {
+            return Ok(None);
+        }
+        self.report(task_report(self.id, TaskState::Starting, "starting"));
+        match self.context.runtime.start(&make::container_id(self.id)).await {
+            Ok(pid) => Ok(Some(pid)),
+            Err(error) => {
+                let mut end = End::failed(&error);
+                let status = self.context.runtime.status(&make::container_id(self.id)).await;
+                if let Ok(Phase::Exited(exit)) = status.map(|status| status.phase) {
+                    end.exit_code = Some(exit.code);
+                }
+                Err(end)
+            }
+        }
+    }
+
+    fn config(&self, task: &Task) -> Result<crate::container::ContainerConfig, End> {
+        let assigned = self.context.assigned.borrow().clone();
+        let sorted = Sorted::new(&assigned.1);
+        let endpoints: Vec<_> =
+            task.attachments.iter().filter_map(|id| sorted.endpoints.get(id).copied()).collect();
+        if endpoints.len() != task.attachments.len() {
+            return Err(End::failed("the addresses of the task are not known here"));
+        }
+        make::config(task, &endpoints).map_err(End::failed)
+    }
+
+    /// Gives the sandbox to the loop that plumbs it, and its sockets to the resolver.
+    fn plumb(&self, task: &Task, created: Created) -> Result<(), End> {
+        let local = LocalSandbox {
+            netns: created.netns,
+            dns_port: created.dns.as_ref().map(|dns| dns.port),
+            attachments: task.attachments.clone(),
+        };
+        if let Some(dns) = created.dns {
+            let asker = weft_dns::Asker::default();
+            self.context
+                .names
+                .add(&self.id.to_string(), asker, dns.udp, dns.tcp)
+                .map_err(End::failed)?;
+        }
+        let resolving = make::resolving(task);
+        self.context.plumbing.put(self.id, Plumbed { local, resolving });
+        Ok(())
+    }
+
+    /// Waits until the kernel has what the sandbox needs; false when it is no longer wanted.
+    async fn is_plumbed(&self, wanted: &mut Wanted) -> Result<bool, End> {
+        let mut standing = self.context.plumbing.standing();
+        let deadline = tokio::time::Instant::now() + PLUMBING_DEADLINE;
+        loop {
+            let trouble = {
+                let now = standing.borrow_and_update();
+                if now.sandboxes.contains(&self.id) {
+                    match now.troubled.get(&self.id) {
+                        None => return Ok(true),
+                        Some(why) => Some(why.clone()),
+                    }
+                } else {
+                    None
+                }
+            };
+            if !is_wanted(wanted) {
+                return Ok(false);
+            }
+            tokio::select! {
+                _ = standing.changed() => {}
+                _ = wanted.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    let why = trouble.unwrap_or_else(|| "the kernel was not looked at".to_owned());
+                    return Err(End::failed(format!("network: {why}")));
+                }
+            }
+        }
+    }
+
+    /// Takes over a container that runs: its sandbox is plumbed already.
+    async fn adopt(&self, found: &Found) -> Result<(), String> {
+        let sandbox = plumbed(found).ok_or("its configuration is lost")?;
+        let dns =
+            self.context.runtime.dns_sockets(&found.id).await.map_err(|error| error.to_string())?;
+        let asker = weft_dns::Asker::default();
+        self.context
+            .names
+            .add(&self.id.to_string(), asker, dns.udp, dns.tcp)
+            .map_err(|error| error.to_string())?;
+        self.context.plumbing.put(self.id, sandbox);
+        self.context.plumbing.look_again();
+        Ok(())
+    }
+
+    /// Waits for the end, and brings it about when the task is no longer wanted.
+    async fn running(&self, task: &Task, pid: i32, wanted: &mut Wanted) -> End {
+        let mut report = task_report(self.id, TaskState::Running, "started");
+        report.pid = u32::try_from(pid).unwrap_or(0);
+        self.report(report);
+        let container = make::container_id(self.id);
+        let exit = self.context.runtime.wait(&container);
+        tokio::pin!(exit);
+        loop {
+            if !is_wanted(wanted) {
+                let grace = task.container.stop_grace;
+                return match self.context.runtime.stop(&container, grace).await {
+                    Ok(exit) => End::of(&exit, false),
+                    Err(error) => End::failed(error),
+                };
+            }
+            tokio::select! {
+                exit = &mut exit => return match exit {
+                    Ok(exit) => End::of(&exit, is_wanted(wanted)),
+                    Err(error) => End::failed(error),
+                },
+                changed = wanted.changed() => if changed.is_err() {
+                    // The daemon ends; the container does not.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Tells that the container has ended, lets go of its network, and tells that.
+    async fn end(&self, end: End) {
+        let mut report = task_report(self.id, end.state, &end.message);
+        report.error = end.error;
+        report.exit_code = end.exit_code;
+        self.report(report.clone());
+        self.unplumb().await;
+        while let Err(error) = self.context.runtime.release(&make::container_id(self.id)).await {
+            tracing::warn!(task = %self.id, %error, "the container holds on");
+            tokio::time::sleep(REMOVAL_RETRY).await;
+        }
+        report.released = true;
+        self.report(report);
+    }
+
+    async fn unplumb(&self) {
+        // It may never have been served.
+        let _ = self.context.names.remove(&self.id.to_string());
+        let mut standing = self.context.plumbing.standing();
+        self.context.plumbing.take(self.id);
+        let gone = standing.wait_for(|standing| !standing.sandboxes.contains(&self.id));
+        // If the loop is stuck, the links go with the namespace, which goes with the container.
+        let _ = tokio::time::timeout(UNPLUMBING_DEADLINE, gone).await;
+    }
+
+    async fn remove(&self) {
+        while let Err(error) = self.context.runtime.remove(&make::container_id(self.id)).await {
+            tracing::warn!(task = %self.id, %error, "the container cannot be removed");
+            tokio::time::sleep(REMOVAL_RETRY).await;
+        }
+        self.context.reports.forget(self.id);
+    }
+
+    fn report(&self, report: TaskReport) {
+        tracing::info!(task = %self.id.short(), state = %report.state, error = report.error, "task");
+        self.context.reports.note(report);
+    }
+}
+
+fn is_wanted(wanted: &mut Wanted) -> bool {
+    wanted.borrow_and_update().as_ref().is_some_and(|task| task.desired == Desired::Running)
+}
+
+fn task_report(task: TaskId, state: TaskState, message: &str) -> TaskReport {
+    TaskReport {
+        task,
+        state,
+        message: message.to_owned(),
+        error: String::new(),
+        exit_code: None,
+        pid: 0,
+        released: false,
+    }
+}

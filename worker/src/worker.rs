@@ -1,0 +1,180 @@
+//! The worker put together: started by the daemon, ended with it, and with nothing undone.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use weft_dns::{Elsewhere, Server, Synced, Zones};
+use weft_model::{Assignments, object::NodeDescription};
+use weft_proto::tls::LiveIdentity;
+
+use crate::{
+    cache::Cache,
+    container::{self, Embedded, EmbeddedConfig, Runtime},
+    plumbing::{Assigned, Plumbing, Source, Standing},
+    report::ReportBook,
+    session::{Contact, Session, grpc::GrpcDial},
+    tasks::{self, Context},
+};
+
+/// How long the removal of everything may take when the node leaves its cluster.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a worker needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What must outlive the machine's restart.
+    pub state_dir: PathBuf,
+    /// What need not.
+    pub run_dir: PathBuf,
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The container runtime.
+    #[error("the container runtime cannot start")]
+    Runtime(#[from] container::Error),
+    /// The data plane.
+    #[error("the data plane cannot start")]
+    DataPlane(#[from] weft_overlay::ReconcilerError),
+}
+
+/// What a worker needs to be in a cluster.
+pub struct Membership {
+    /// The node's certificate.
+    pub identity: LiveIdentity,
+    /// What it says of itself.
+    pub description: watch::Receiver<NodeDescription>,
+    /// The incarnation of its Raft store, on a manager.
+    pub raft_incarnation: watch::Receiver<Option<String>>,
+    /// Managers known so far.
+    pub managers: Vec<SocketAddr>,
+    /// Random for each start of the daemon.
+    pub boot: String,
+    /// For the order of managers and the back-off.
+    pub seed: [u8; 32],
+}
+
+/// The worker. Dropping it ends its tasks; containers, links and names stay as they are.
+pub struct Worker {
+    context: Arc<Context>,
+    cache: Cache,
+    assigned: watch::Sender<Assigned>,
+    contact: watch::Sender<Contact>,
+    running: tokio::sync::Mutex<JoinSet<()>>,
+    session: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+impl Worker {
+    /// Starts in the calling thread's network namespace, and adopts what an earlier run left.
+    ///
+    /// # Errors
+    /// When the runtime or the data plane cannot start.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let runtime = EmbeddedConfig::new(&config.run_dir, &config.state_dir);
+        let runtime: Arc<dyn Runtime> = Arc::new(Embedded::new(runtime)?);
+        let (leftovers, strangers) = tasks::sort_found(runtime.list().await?);
+        for stranger in strangers {
+            if let Err(error) = runtime.remove(&stranger.id).await {
+                tracing::warn!(container = %stranger.id, %error, "left over and not removed");
+            }
+        }
+        let cache = Cache::new(&config.state_dir);
+        let kept = match cache.load() {
+            Some(assignments) => (Source::Kept, Arc::new(assignments)),
+            None => (Source::None, Arc::new(Assignments::default())),
+        };
+        let (assigned, told) = watch::channel(kept);
+        let zones = Zones::new([], Elsewhere::default(), Synced::NotYet);
+        let names = Arc::new(Server::new(zones, Handle::current()));
+        let plumbing =
+            Plumbing::start(told.clone(), Arc::clone(&names), tasks::adopted(&leftovers))?;
+        let reports = Arc::new(ReportBook::default());
+        let context =
+            Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
+        let mut running = JoinSet::new();
+        running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
+        Ok(Self {
+            context,
+            cache,
+            assigned,
+            contact: watch::Sender::default(),
+            running: running.into(),
+            session: JoinSet::new().into(),
+        })
+    }
+
+    /// Opens a session with the managers, and keeps it open.
+    pub async fn join(&self, membership: Membership) {
+        self.contact.send_modify(|contact| contact.managers = membership.managers.clone());
+        let session = Session {
+            dial: GrpcDial::new(membership.identity),
+            description: membership.description,
+            raft_incarnation: membership.raft_incarnation,
+            boot: membership.boot,
+            reports: Arc::clone(&self.context.reports),
+            standing: self.context.plumbing.standing(),
+            assigned: self.assigned.clone(),
+            cache: self.cache.clone(),
+            contact: self.contact.clone(),
+            seed: membership.seed,
+        };
+        let mut sessions = self.session.lock().await;
+        sessions.shutdown().await;
+        sessions.spawn(session.run());
+    }
+
+    /// Ends the session and everything that came of it: containers, links, names.
+    pub async fn leave(&self) {
+        self.session.lock().await.shutdown().await;
+        // An empty set from the managers means: nothing is wanted.
+        self.assigned.send_replace((Source::Managers, Arc::new(Assignments::default())));
+        let mut standing = self.context.plumbing.standing();
+        let runtime = Arc::clone(&self.context.runtime);
+        let empty = async {
+            loop {
+                match runtime.list().await {
+                    Ok(found) if found.is_empty() => break,
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "containers are not listed"),
+                }
+                let _ = standing.changed().await;
+            }
+            self.context.plumbing.look_again();
+            let looks = standing.borrow_and_update().looks;
+            let _ = standing.wait_for(|standing| standing.looks > looks + 1).await;
+        };
+        if tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_err() {
+            tracing::error!("not everything of the cluster could be removed");
+        }
+        self.cache.erase();
+        self.assigned.send_replace((Source::None, Arc::new(Assignments::default())));
+        self.contact.send_replace(Contact::default());
+    }
+
+    /// The state of the contact with the managers.
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.contact.subscribe()
+    }
+
+    /// Where the data plane stands.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.context.plumbing.standing()
+    }
+
+    /// What the managers told.
+    pub fn assigned(&self) -> watch::Receiver<Assigned> {
+        self.assigned.subscribe()
+    }
+
+    /// The containers' runtime.
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.context.runtime)
+    }
+
+    /// Ends all loops, in order, before the process ends. Nothing in the kernel changes.
+    pub async fn shutdown(&self) {
+        self.session.lock().await.shutdown().await;
+        self.running.lock().await.shutdown().await;
+    }
+}
