@@ -1,0 +1,129 @@
+//! Commands on the containers of this node, and `inspect` of anything.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::{ListArgs, values};
+
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Ended ones too
+    #[arg(short, long)]
+    pub all: bool,
+    /// The newest N, ended ones too
+    #[arg(short = 'n', long, value_name = "N")]
+    pub last: Option<usize>,
+    /// The newest one
+    #[arg(short, long)]
+    pub latest: bool,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ObjectKind {
+    Container,
+    Network,
+    Service,
+    Node,
+    Task,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[arg(required = true, value_name = "NAME|ID")]
+    pub objects: Vec<String>,
+    /// json or TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Look among objects of this kind only
+    #[arg(long = "type", value_enum)]
+    pub kind: Option<ObjectKind>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Pass standard input on to the command
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Do not wait for the command
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Environment: K=V, or K for the value that it has here
+    #[arg(short, long, value_name = "K[=V]", value_parser = values::env)]
+    pub env: Vec<String>,
+    /// Directory to run in
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User to run as: NAME|UID[:GROUP|GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    pub container: String,
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct LogFlags {
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines from the end, or "all"
+    #[arg(short = 'n', long, value_name = "N", default_value = "all", value_parser = values::tail)]
+    pub tail: Tail,
+    /// Since a time (RFC 3339, UNIX seconds) or for a span (10m)
+    #[arg(long, value_name = "TIME", value_parser = values::since)]
+    pub since: Option<Since>,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// How much of the past to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    All,
+    Lines(u64),
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    #[command(flatten)]
+    pub flags: LogFlags,
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Seconds until it is killed [default: the container's own]
+    #[arg(short = 't', long = "timeout", visible_alias = "time", value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Name or number
+    #[arg(short, long, default_value = "KILL", value_parser = values::signal)]
+    pub signal: u32,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}

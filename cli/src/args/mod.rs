@@ -1,0 +1,174 @@
+//! The command line as types, one file for each noun. Values are checked here, so that a command
+//! never starts with half of its arguments understood.
+
+pub mod cluster;
+pub mod container;
+pub mod daemon;
+pub mod network;
+pub mod node;
+pub mod service;
+pub mod unsupported;
+pub mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use daemon::DaemonArgs;
+
+/// Where the daemon of this machine listens.
+pub const DEFAULT_HOST: &str = "unix:///run/weft/weft.sock";
+
+/// Containers of many hosts in one network.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weft",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    after_help = "Lists take --format json, --format TEMPLATE (Go templates), --filter k=v and -q."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the daemon.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Daemon to talk to: unix:///PATH or tcp://HOST:PORT
+    #[arg(
+        short = 'H',
+        long,
+        env = "WEFT_HOST",
+        default_value = DEFAULT_HOST,
+        value_name = "URI",
+        global = true
+    )]
+    pub host: String,
+    /// Root certificate of the cluster, PEM (for tcp://)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate of this client, PEM (for tcp://)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of this client, PEM (for tcp://)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon of this node
+    Daemon(Box<DaemonArgs>),
+    /// Make, join and leave a cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Manage nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Manage services
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// List the containers of this node
+    Ps(container::PsArgs),
+    /// Show everything about objects of any kind, as JSON
+    Inspect(container::InspectArgs),
+    /// Run a command in a container of this node
+    Exec(container::ExecArgs),
+    /// Show the output of a container of this node
+    Logs(container::LogsArgs),
+    /// Stop containers of this node
+    Stop(container::StopArgs),
+    /// Kill containers of this node
+    Kill(container::KillArgs),
+    /// Show what this node knows of itself and its cluster
+    Info(FormatArgs),
+    /// Show the versions of client and daemon
+    Version(FormatArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Write the manual pages into a directory
+    Man(ManArgs),
+
+    // Commands of the contract that are not built yet: understood, so that the answer is exact,
+    // and hidden, so that the help promises nothing.
+    #[command(hide = true, disable_help_flag = true)]
+    Run(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Start(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Restart(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Rm(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Port(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    System(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Attach(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Detach(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    P2p(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Events(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Top(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Doctor(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Trace(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Dns(Later),
+    #[command(hide = true, disable_help_flag = true)]
+    Ipam(Later),
+}
+
+/// Whatever stands behind a command that is not built yet.
+#[derive(Debug, Args)]
+pub struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// The options that every list has.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ListArgs {
+    /// Print IDs only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print whole IDs
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show what matches only, such as name=web; several of one key are alternatives
+    #[arg(short, long = "filter", value_name = "K=V", value_parser = values::key_value)]
+    pub filters: Vec<(String, String)>,
+    /// json, "table TEMPLATE" or TEMPLATE
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct FormatArgs {
+    /// json or TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Made if it does not exist
+    pub dir: PathBuf,
+}

@@ -1,0 +1,68 @@
+//! Flags that Docker has (or that the contract promises for later) and that are not built: the
+//! answer to them is "unsupported", which scripts can tell from a typing mistake.
+
+/// Flags by command. A flag that is here and understood all the same is answered by clap first.
+const FLAGS: &[(&str, &str)] = &[
+    (
+        "cluster init",
+        "autolock force-new-cluster wireguard-port dispatcher-heartbeat external-ca listen-addr \
+         max-snapshots snapshot-interval",
+    ),
+    ("cluster join", "listen-addr"),
+    ("cluster update", "autolock dispatcher-heartbeat external-ca max-snapshots snapshot-interval"),
+    ("network create", "config-from config-only ipam-driver ipam-opt ipv4"),
+    ("network prune", "filter"),
+    (
+        "service create",
+        "publish p cap-add cap-drop config credential-spec entrypoint env-file generic-resource group \
+         health-cmd health-interval health-retries health-start-interval health-start-period \
+         health-timeout init isolation log-driver log-opt max-concurrent no-healthcheck \
+         no-resolve-image oom-score-adj read-only reserve-cpu reserve-memory rollback-delay \
+         rollback-failure-action rollback-max-failure-ratio rollback-monitor rollback-order \
+         rollback-parallelism secret stop-signal sysctl tty t ulimit update-max-failure-ratio \
+         update-monitor with-registry-auth runtime",
+    ),
+    (
+        "service update",
+        "publish-add publish-rm cap-add cap-drop config-add config-rm credential-spec entrypoint \
+         generic-resource-add generic-resource-rm group-add group-rm health-cmd health-interval \
+         health-retries health-start-interval health-start-period health-timeout init isolation \
+         log-driver log-opt max-concurrent no-healthcheck no-resolve-image oom-score-adj read-only \
+         reserve-cpu reserve-memory rollback-delay rollback-failure-action \
+         rollback-max-failure-ratio rollback-monitor rollback-order rollback-parallelism secret-add \
+         secret-rm stop-signal sysctl-add sysctl-rm tty t ulimit-add ulimit-rm \
+         update-max-failure-ratio update-monitor with-registry-auth",
+    ),
+    ("service logs", "details"),
+    ("ps", "size s"),
+    ("inspect", "size s"),
+    ("exec", "detach-keys env-file privileged"),
+    ("logs", "details until"),
+    ("stop", "signal s"),
+];
+
+/// True if `flag` (with its dashes) is known for the command and not built.
+pub fn is_unsupported(command: &str, flag: &str) -> bool {
+    let name = flag.trim_start_matches('-');
+    // A single letter is only ever a short flag, a word only ever a long one.
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    flag == format!("{dashes}{name}")
+        && FLAGS
+            .iter()
+            .filter(|(known, _)| *known == command)
+            .any(|(_, flags)| flags.split_whitespace().any(|known| known == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_flags_are_told_from_unknown_ones() {
+        assert!(is_unsupported("service create", "--secret"));
+        assert!(is_unsupported("service create", "-p"));
+        assert!(!is_unsupported("service create", "--sercet"));
+        assert!(!is_unsupported("service create", "--p"));
+        assert!(!is_unsupported("node ls", "--secret"));
+    }
+}

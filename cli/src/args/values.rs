@@ -1,0 +1,560 @@
+//! Readers of single values. Each says what is wrong with the value, not only that it is.
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use weft_proto::v1;
+
+use super::{
+    container::{Since, Tail},
+    daemon::AddressPool,
+};
+use crate::output::escape::shown;
+
+/// Most tasks that one service may ask for on the command line.
+const MAX_REPLICAS: u32 = 1_000_000;
+/// Longest key of a label, in bytes.
+const MAX_KEY: usize = 4_096;
+/// Longest value of a label, in bytes.
+const MAX_VALUE: usize = 65_536;
+/// Longest span: beyond it is a typing mistake.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `k=v`; the key must not be empty.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the key before `=` is empty".into()),
+        Some((key, value)) => Ok((key.into(), value.into())),
+        None => Err("expected K=V".into()),
+    }
+}
+
+/// A label: `k=v`, or `k` for an empty value.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let key = key.trim();
+    if key.is_empty() {
+        return Err("the key of a label is empty".into());
+    }
+    if key.len() > MAX_KEY {
+        return Err(format!("the key of a label is longer than {MAX_KEY} bytes"));
+    }
+    if value.len() > MAX_VALUE {
+        return Err(format!("the value of a label is longer than {MAX_VALUE} bytes"));
+    }
+    Ok((key.into(), value.into()))
+}
+
+/// An option of a driver: `k=v`, or `k` alone for one whose presence counts.
+pub fn option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.trim().is_empty() {
+        return Err("the name of an option is empty".into());
+    }
+    Ok((key.trim().into(), value.into()))
+}
+
+/// `K=V`, or `K` for the value that the variable has here (nothing, if it is not set).
+pub fn env(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name before `=` is empty".into()),
+        Some(_) => Ok(text.into()),
+        None if text.is_empty() => Err("the name of a variable is empty".into()),
+        None => Ok(std::env::var(text).map_or_else(|_| text.into(), |v| format!("{text}={v}"))),
+    }
+}
+
+/// A span in Go's notation: `10s`, `1h30m`, `1.5s`, `250ms`; `0` needs no unit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a span such as 10s, 1m30s or 24h";
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    if digits.starts_with('-') {
+        return Err("a span cannot be negative".into());
+    }
+    if digits == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = digits;
+    let mut seconds = 0f64;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .ok_or_else(|| format!("missing unit (ns, us, ms, s, m, h) behind {}", shown(rest)))?;
+        let number: f64 = rest[..end].parse().map_err(|_| EXPECTED.to_owned())?;
+        let tail = &rest[end..];
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        seconds += number * unit(&tail[..unit_end])?;
+        rest = &tail[unit_end..];
+    }
+    if digits.is_empty() {
+        return Err(EXPECTED.into());
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= MAX_DURATION => Ok(span),
+        _ => Err("longer than 100 years".into()),
+    }
+}
+
+fn unit(text: &str) -> Result<f64, String> {
+    Ok(match text {
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("unknown unit {:?}: use ns, us, ms, s, m or h", shown(other))),
+    })
+}
+
+/// A size in bytes: `512m`, `1.5g`, `64k`, `100b`, `1GiB`; units are powers of 1024.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a size such as 512m or 2g";
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
+    let number: f64 = lower[..end].parse().map_err(|_| EXPECTED.to_owned())?;
+    let power = match lower[end..].trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        "p" | "pb" | "pib" => 5,
+        other => return Err(format!("unknown unit {:?}: use b, k, m, g or t", shown(other))),
+    };
+    let size = number * 1024f64.powi(power);
+    // Above 2^63 a size is a mistake whatever the machine.
+    if size >= 9.2e18 { Err("too large".into()) } else { Ok(size as u64) }
+}
+
+/// CPUs as a decimal number, in billionths.
+pub fn nano_cpus(text: &str) -> Result<u64, String> {
+    const MOST_CPUS: f64 = 1e6;
+    let cpus: f64 = text.parse().map_err(|_| "expected a number such as 0.5".to_owned())?;
+    if !(0.0..=MOST_CPUS).contains(&cpus) {
+        return Err("expected a number from 0 to 1000000".into());
+    }
+    let nano = (cpus * 1e9).round();
+    if cpus > 0.0 && nano < 1.0 { Err("less than a billionth".into()) } else { Ok(nano as u64) }
+}
+
+/// The number of tasks of a service.
+pub fn replicas(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number <= MAX_REPLICAS => Ok(number),
+        _ => Err(format!("expected a number from 0 to {MAX_REPLICAS}")),
+    }
+}
+
+/// `SERVICE=N`
+pub fn scale(text: &str) -> Result<(String, u32), String> {
+    match text.rsplit_once('=') {
+        Some(("", _)) => Err("the name of the service is empty".into()),
+        Some((name, number)) => Ok((name.into(), replicas(number)?)),
+        None => Err("expected SERVICE=N, such as web=5".into()),
+    }
+}
+
+/// What `--mode` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeArg {
+    Replicated,
+    Global,
+    ReplicatedJob,
+    GlobalJob,
+}
+
+/// The mode of a service.
+pub fn service_mode(text: &str) -> Result<ModeArg, String> {
+    Ok(match text {
+        "replicated" => ModeArg::Replicated,
+        "global" => ModeArg::Global,
+        "replicated-job" => ModeArg::ReplicatedJob,
+        "global-job" => ModeArg::GlobalJob,
+        _ => return Err("expected replicated or global".into()),
+    })
+}
+
+/// `NET`, `NET,alias=A,alias=B` or `name=NET,alias=A`.
+pub fn network(text: &str) -> Result<v1::NetworkAttachmentSpec, String> {
+    let mut spec = v1::NetworkAttachmentSpec::default();
+    for (at, part) in text.split(',').enumerate() {
+        match part.split_once('=') {
+            None if at == 0 && !part.is_empty() => spec.network = part.into(),
+            Some(("name", name)) if !name.is_empty() && spec.network.is_empty() => {
+                spec.network = name.into();
+            }
+            Some(("alias", alias)) if !alias.is_empty() => spec.aliases.push(alias.into()),
+            Some(("driver-opt", _)) => return Err("unsupported: driver-opt".into()),
+            _ => {
+                return Err(format!(
+                    "{:?}: expected NET,alias=NAME or name=NET,alias=NAME",
+                    shown(part)
+                ));
+            }
+        }
+    }
+    if spec.network.is_empty() {
+        Err("the name of the network is missing".into())
+    } else {
+        Ok(spec)
+    }
+}
+
+/// `KEY==VALUE` or `KEY!=VALUE`, where the key is one that nodes have.
+pub fn constraint(text: &str) -> Result<String, String> {
+    const KEYS: &str = "node.id, node.hostname, node.ip, node.role, node.platform.os, \
+                        node.platform.arch, node.labels.NAME";
+    let split = text.find("==").or_else(|| text.find("!="));
+    let Some(at) = split else {
+        return Err("expected KEY==VALUE or KEY!=VALUE, such as node.role==worker".into());
+    };
+    let (key, value) = (text[..at].trim(), text[at + 2..].trim());
+    if value.is_empty() {
+        return Err("nothing stands behind the comparison".into());
+    }
+    if value.starts_with('=') {
+        return Err("the comparison is == or !=".into());
+    }
+    let lower = key.to_ascii_lowercase();
+    let plain = matches!(
+        lower.as_str(),
+        "node.id"
+            | "node.hostname"
+            | "node.ip"
+            | "node.role"
+            | "node.platform.os"
+            | "node.platform.arch"
+    );
+    let labelled = ["node.labels.", "engine.labels."]
+        .iter()
+        .any(|prefix| lower.strip_prefix(prefix).is_some_and(|name| !name.is_empty()));
+    if plain || labelled {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("no node has {:?}: the keys are {KEYS}", shown(key)))
+    }
+}
+
+/// `spread=node.labels.NAME`
+pub fn preference(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some(("spread", key)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected spread=node.labels.NAME".into()),
+    }
+}
+
+/// `NAME:IP`; the address may be an IPv6 one.
+pub fn host(text: &str) -> Result<String, String> {
+    let (name, ip) = text.split_once(':').ok_or("expected NAME:IP")?;
+    if name.is_empty() {
+        return Err("the name is empty".into());
+    }
+    address(ip.trim_matches(['[', ']'])).map(|ip| format!("{name}:{ip}"))
+}
+
+/// An IP address, without a prefix length.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{:?} is no IP address", shown(text)))
+}
+
+/// An address with a prefix length. Stricter than `IpNet`'s own reader, which takes `010.0.0.0/8`.
+pub fn cidr(text: &str) -> Result<IpNet, String> {
+    let parsed = text.split_once('/').and_then(|(ip, bits)| {
+        let digits = bits.bytes().all(|b| b.is_ascii_digit());
+        let bits = bits.parse().ok().filter(|_| digits)?;
+        IpNet::new(ip.parse().ok()?, bits).ok()
+    });
+    parsed.ok_or_else(|| format!("{:?} is no subnet such as 10.0.9.0/24", shown(text)))
+}
+
+/// A subnet; bits behind the prefix are refused, with the subnet that was probably meant.
+pub fn subnet(text: &str) -> Result<IpNet, String> {
+    let net = cidr(text)?;
+    if net.trunc() == net {
+        Ok(net)
+    } else {
+        Err(format!("{net} has bits behind the prefix: did you mean {}?", net.trunc()))
+    }
+}
+
+/// `NAME=IP`
+pub fn aux_address(text: &str) -> Result<(String, IpAddr), String> {
+    let (name, ip) = key_value(text).map_err(|_| "expected NAME=IP".to_owned())?;
+    Ok((name, address(&ip)?))
+}
+
+/// `base=CIDR,size=N`
+pub fn address_pool(text: &str) -> Result<AddressPool, String> {
+    let (mut base, mut size) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("base", cidr)) => base = Some(subnet(cidr)?),
+            Some(("size", bits)) => {
+                size = Some(bits.parse::<u8>().map_err(|_| "size is no prefix length".to_owned())?);
+            }
+            _ => return Err("expected base=CIDR,size=N".into()),
+        }
+    }
+    let (Some(base), Some(size)) = (base, size) else {
+        return Err("expected base=CIDR,size=N".into());
+    };
+    if size < base.prefix_len() || size > base.max_prefix_len() {
+        return Err(format!(
+            "size {size} must be from {} to {}",
+            base.prefix_len(),
+            base.max_prefix_len()
+        ));
+    }
+    Ok(AddressPool { base, size })
+}
+
+/// `HOST:PORT`; without a port it is 2377.
+pub fn host_port(text: &str) -> Result<String, String> {
+    const DEFAULT_PORT: u16 = 2377;
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(std::net::SocketAddr::new(ip, DEFAULT_PORT).to_string());
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => {
+            let port = port.parse::<u16>().ok().filter(|&port| port != 0);
+            (host, port.ok_or("the port must be from 1 to 65535")?)
+        }
+        None => (text, DEFAULT_PORT),
+    };
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+        return Err("expected HOST:PORT".into());
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+/// A name that can be that of a file here: no separators, nothing hidden.
+pub fn file_name(text: &str) -> Result<String, String> {
+    const MOST: usize = 63;
+    let fine = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if fine && starts && text.len() <= MOST {
+        Ok(text.into())
+    } else {
+        Err(format!("expected up to {MOST} letters, digits, `_`, `.` and `-`"))
+    }
+}
+
+/// Lines from the end, or `all`.
+pub fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" | "-1" => Ok(Tail::All),
+        number => number.parse().map(Tail::Lines).map_err(|_| "expected a number or all".into()),
+    }
+}
+
+/// RFC 3339, a date, UNIX seconds, or a span back from now.
+pub fn since(text: &str) -> Result<Since, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        let time = Timestamp::from_nanosecond((seconds * 1e9) as i128);
+        return time.map(Since::At).map_err(|_| "not a time since 1970".into());
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(Since::At(time));
+    }
+    if let Ok(time) = text.parse::<jiff::civil::DateTime>() {
+        let zoned = time.to_zoned(jiff::tz::TimeZone::UTC);
+        return zoned.map(|z| Since::At(z.timestamp())).map_err(|_| "not a time".into());
+    }
+    duration(text)
+        .map(Since::Ago)
+        .map_err(|_| "expected a time such as 2026-01-02T15:04:05Z or a span such as 10m".into())
+}
+
+/// A signal by number (1 to 64) or name, with or without SIG.
+pub fn signal(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse::<u32>() {
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err("signals are numbered from 1 to 64".into())
+        };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    name.parse::<nix::sys::signal::Signal>()
+        .map(|signal| signal as u32)
+        .map_err(|_| format!("{:?} is no signal", shown(text)))
+}
+
+/// `type=bind,source=DIR,target=DIR[,readonly]` or `type=tmpfs,target=DIR`.
+pub fn mount(text: &str) -> Result<v1::Mount, String> {
+    let mut mount = v1::Mount { r#type: "volume".into(), ..Default::default() };
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').unwrap_or((part, "true"));
+        match key {
+            "type" => mount.r#type = value.into(),
+            "source" | "src" => mount.source = value.into(),
+            "target" | "dst" | "destination" => mount.target = value.into(),
+            "readonly" | "ro" => mount.read_only = matches!(value, "true" | "1"),
+            other => return Err(format!("unsupported: {}", shown(other))),
+        }
+    }
+    match mount.r#type.as_str() {
+        "bind" if !mount.source.starts_with('/') => {
+            Err("the source of a bind mount must be an absolute path".into())
+        }
+        "tmpfs" if !mount.source.is_empty() => Err("a tmpfs has no source".into()),
+        "bind" | "tmpfs" if !mount.target.starts_with('/') => {
+            Err("the target must be an absolute path".into())
+        }
+        "bind" | "tmpfs" => Ok(mount),
+        other => Err(format!("unsupported: type={} (bind and tmpfs are)", shown(other))),
+    }
+}
+
+/// A command line in one value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Words(pub Vec<String>);
+
+/// Splits as a shell does, with quotes and backslashes, but expands nothing.
+pub fn words(text: &str) -> Result<Words, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' | '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        None => return Err("a quote is not closed".into()),
+                        Some(end) if end == c => break,
+                        Some('\\') if c == '"' => word.extend(chars.next()),
+                        Some(other) => word.push(other),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(Words(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn spans_and_sizes() {
+        let spans =
+            [("10s", 10_000), ("1h30m", 5_400_000), ("250ms", 250), ("0", 0), ("1.5s", 1_500)];
+        for (text, millis) in spans {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "5", "-1s", "1e99h", "NaN", "1x", "s", "99999999999999h", "1.2.3s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        let sizes = [
+            ("512m", 512 << 20),
+            ("1.5g", 3 << 29),
+            ("64k", 65_536),
+            ("100", 100),
+            ("1GiB", 1 << 30),
+        ];
+        for (text, size) in sizes {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for bad in ["", "-1", "m", "1x", "99999999999999999999g", "nan"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(nano_cpus("0.5"), Ok(500_000_000));
+        for bad in ["-1", "nan", "inf", "x", "1e-12"] {
+            assert!(nano_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_and_constraints() {
+        let spec = network("blue,alias=db,alias=data").unwrap();
+        assert_eq!((spec.network.as_str(), spec.aliases.len()), ("blue", 2));
+        assert_eq!(network("name=blue,alias=db").unwrap().aliases, ["db"]);
+        for bad in ["", "alias=x", "blue,foo=x", "blue,green", "name=", "blue,alias="] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+        for good in ["node.role==manager", "node.labels.zone != a", "Node.Hostname==x"] {
+            assert_eq!(constraint(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["node.role=manager", "node.rol==x", "node.labels.==x", "node.id==", "x", "node.id===a"]
+        {
+            assert!(constraint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(
+            subnet("10.0.9.7/24").unwrap_err(),
+            "10.0.9.7/24 has bits behind the prefix: did you mean 10.0.9.0/24?"
+        );
+        for bad in ["10.0.0.0/33", "010.0.0.0/8", "10.0.0.0 /8", "10.0.0.0", "fe80::1%eth0/64"] {
+            assert!(subnet(bad).is_err(), "{bad}");
+        }
+        assert_eq!(host_port("10.0.0.1").as_deref(), Ok("10.0.0.1:2377"));
+        assert_eq!(host_port("fd00::1").as_deref(), Ok("[fd00::1]:2377"));
+        assert_eq!(host_port("m1:99").as_deref(), Ok("m1:99"));
+        for bad in ["m1:0", "m1:x", ":2377", "", "a b:1", "http://x:1"] {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
+        assert_eq!(host("db:fd00::1").as_deref(), Ok("db:fd00::1"));
+        let pool = address_pool("base=10.1.0.0/16,size=24").unwrap();
+        assert_eq!(pool.size, 24);
+        assert!(address_pool("base=10.1.0.0/16,size=8").is_err());
+    }
+
+    #[test]
+    fn signals_times_words_and_mounts() {
+        for (text, number) in [("KILL", 9), ("sigterm", 15), ("1", 1), ("USR1", 10)] {
+            assert_eq!(signal(text), Ok(number), "{text}");
+        }
+        assert!(signal("0").is_err() && signal("NOPE").is_err());
+        assert_eq!(since("10m"), Ok(Since::Ago(Duration::from_secs(600))));
+        assert_eq!(since("5"), Ok(Since::At(Timestamp::from_second(5).unwrap())));
+        assert!(matches!(since("2026-01-02T15:04:05Z"), Ok(Since::At(_))));
+        assert!(matches!(since("2026-01-02"), Ok(Since::At(_))));
+        assert!(since("yesterday").is_err());
+        assert_eq!(
+            words(r#"sh -c "echo 'a b'" x\ y ''"#).unwrap().0,
+            ["sh", "-c", "echo 'a b'", "x y", ""]
+        );
+        assert!(words("'a").is_err());
+        let bind = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
+        assert!(bind.read_only && bind.source == "/a" && bind.target == "/b");
+        for bad in [
+            "type=volume,target=/b",
+            "type=bind,source=a,target=/b",
+            "type=tmpfs",
+            "type=tmpfs,target=/x,bogus=1",
+        ] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+        assert_eq!(scale("a=b=3"), Ok(("a=b".into(), 3)));
+        assert!(scale("web=-1").is_err() && scale("web").is_err());
+        assert!(file_name("../x").is_err() && file_name("").is_err() && file_name("ci-1").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_a_reader_panic(text in any::<String>()) {
+            let _ = (duration(&text), bytes(&text), nano_cpus(&text), network(&text), constraint(&text));
+            let _ = (since(&text), host_port(&text), mount(&text), words(&text), host(&text));
+            let _ = (address_pool(&text), signal(&text), scale(&text), label(&text), tail(&text));
+        }
+
+        #[test]
+        fn every_number_of_seconds_is_read_back(seconds in 0u64..1_000_000_000) {
+            prop_assert_eq!(duration(&format!("{seconds}s")), Ok(Duration::from_secs(seconds)));
+        }
+    }
+}

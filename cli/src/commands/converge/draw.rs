@@ -1,0 +1,126 @@
+//! How progress is printed: bars that are drawn over on a terminal, elsewhere one line for each
+//! change.
+
+use std::{collections::BTreeMap, io::Write};
+
+use super::track::{Line, View};
+use crate::{error::CliError, output::escape::one_line};
+
+/// Above so many tasks only the sum is drawn, as in Docker.
+const MAX_BARS: usize = 20;
+/// Characters of a bar.
+const BAR: usize = 42;
+
+/// Prints views as they change.
+#[derive(Debug)]
+pub struct Printer {
+    terminal: bool,
+    quiet: bool,
+    last: Option<(usize, usize, Vec<Line>)>,
+    printed: BTreeMap<String, String>,
+    overall: String,
+    /// Lines on the terminal that are drawn over next time.
+    drawn: usize,
+}
+
+impl Printer {
+    pub fn new(terminal: bool, quiet: bool) -> Self {
+        Self {
+            terminal,
+            quiet,
+            last: None,
+            printed: BTreeMap::new(),
+            overall: String::new(),
+            drawn: 0,
+        }
+    }
+
+    /// Prints what changed; true if anything did.
+    pub fn update(&mut self, view: &View, err: &mut dyn Write) -> Result<bool, CliError> {
+        let now = (view.running, view.wanted, view.lines.clone());
+        if self.last.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        self.last = Some(now);
+        match (self.quiet, self.terminal) {
+            (true, _) => {}
+            (false, true) => self.draw(view, err)?,
+            (false, false) => self.print(view, err)?,
+        }
+        Ok(true)
+    }
+
+    /// The last word.
+    pub fn done(&mut self, err: &mut dyn Write) -> Result<(), CliError> {
+        if !self.quiet {
+            writeln!(err, "verify: Service converged")?;
+            err.flush()?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, view: &View, err: &mut dyn Write) -> Result<(), CliError> {
+        let overall = overall(view);
+        if overall != self.overall {
+            writeln!(err, "{overall}")?;
+            self.overall = overall;
+        }
+        if view.lines.len() <= MAX_BARS {
+            for line in &view.lines {
+                let text = words(line);
+                if self.printed.get(&line.name) != Some(&text) {
+                    writeln!(err, "{}: {text}", one_line(&line.name))?;
+                    self.printed.insert(line.name.clone(), text);
+                }
+            }
+        }
+        err.flush()?;
+        Ok(())
+    }
+
+    fn draw(&mut self, view: &View, err: &mut dyn Write) -> Result<(), CliError> {
+        let mut text = String::new();
+        if self.drawn > 0 {
+            // Up to the first line of the last drawing.
+            text.push_str(&format!("\u{1b}[{}A", self.drawn));
+        }
+        let mut lines = vec![overall(view)];
+        if view.lines.len() <= MAX_BARS {
+            let width = view.lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
+            lines.extend(view.lines.iter().map(|line| bar(line, width)));
+        }
+        for line in &lines {
+            // Clears what the line held before.
+            text.push_str(&format!("\r\u{1b}[2K{line}\n"));
+        }
+        // Clears lines of tasks that are gone.
+        text.push_str("\u{1b}[J");
+        self.drawn = lines.len();
+        err.write_all(text.as_bytes())?;
+        err.flush()?;
+        Ok(())
+    }
+}
+
+fn overall(view: &View) -> String {
+    format!("overall progress: {} out of {} tasks", view.running, view.wanted)
+}
+
+fn words(line: &Line) -> String {
+    if line.reason.is_empty() {
+        line.state.to_owned()
+    } else {
+        format!("{} ({})", line.state, one_line(&line.reason))
+    }
+}
+
+fn bar(line: &Line, width: usize) -> String {
+    let name = one_line(&line.name);
+    if !line.reason.is_empty() {
+        return format!("{name:<width$}: {}", words(line));
+    }
+    let full = BAR * line.step / Line::STEPS;
+    let head = if full < BAR { ">" } else { "" };
+    let bar = format!("{}{head}", "=".repeat(full.saturating_sub(head.len())));
+    format!("{name:<width$}: {:<9} [{bar:<BAR$}]", line.state)
+}

@@ -1,0 +1,201 @@
+//! `weft exec`: a command in a container, with the user's keyboard, screen and signals.
+
+use std::{future::pending, io::Read};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use weft_proto::v1::{
+    ExecRequest, ExecResponse,
+    exec_request::{Request, Start},
+    exec_response::Response,
+};
+
+use super::{
+    Context,
+    terminal::{self, Raw},
+};
+use crate::{
+    args::container::ExecArgs,
+    client::Client,
+    error::{CliError, EXIT_DAEMON, what},
+};
+
+/// Messages to the daemon that may wait: a reader of the keyboard that is faster than the network
+/// is held back.
+const QUEUE: usize = 16;
+/// Bytes of input in one message.
+const CHUNK: usize = 32 * 1024;
+
+/// Runs the command and takes over its exit code. Every failure of our own is 125.
+pub async fn exec(
+    client: &Client,
+    args: ExecArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let result = run(client, &args, context).await;
+    match result {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(CliError::Exit(code)),
+        Err(error @ (CliError::Usage { .. } | CliError::Exit(_))) => Err(error),
+        Err(error) => {
+            error.report(context.err);
+            Err(CliError::Exit(EXIT_DAEMON))
+        }
+    }
+}
+
+async fn run(client: &Client, args: &ExecArgs, context: &mut Context<'_>) -> Result<u8, CliError> {
+    use std::io::IsTerminal;
+    if args.tty && args.interactive && !args.detach && !std::io::stdin().is_terminal() {
+        return Err(CliError::refused("exec", "the input device is not a terminal"));
+    }
+    let refused = |status: tonic::Status| client.refused(&what("exec", &args.container), &status);
+    let (to_daemon, requests) = mpsc::channel::<ExecRequest>(QUEUE);
+    let size = if args.tty { terminal::size() } else { None };
+    let start = Start {
+        container: args.container.clone(),
+        args: args.command.clone(),
+        env: args.env.clone(),
+        tty: args.tty,
+        stdin: args.interactive && !args.detach,
+        workdir: args.workdir.clone().unwrap_or_default(),
+        user: args.user.clone().unwrap_or_default(),
+        size,
+        detach: args.detach,
+    };
+    // The queue is empty and its other end is held here.
+    let _ = to_daemon.send(message(Request::Start(start))).await;
+    let answer = client.containers().exec(ReceiverStream::new(requests)).await;
+    let mut stream = answer.map_err(refused)?.into_inner();
+    if args.interactive && !args.detach {
+        spawn_reader(to_daemon.clone());
+    }
+    let raw = if args.tty && args.interactive && !args.detach { Some(Raw::enter()?) } else { None };
+    let mut signals = Signals::new(args.tty)?;
+    loop {
+        tokio::select! {
+            received = stream.message() => match received.map_err(refused)? {
+                Some(answer) => if let Some(code) = show(answer, args.detach, context)? {
+                    drop(raw);
+                    return Ok(code);
+                },
+                None => {
+                    drop(raw);
+                    return Err(CliError::refused(
+                        what("exec", &args.container), "the daemon ended the session"));
+                }
+            },
+            request = signals.next() => {
+                // A session that has ended is noticed at the other branch.
+                let _ = to_daemon.send(message(request)).await;
+            }
+        }
+    }
+}
+
+fn message(request: Request) -> ExecRequest {
+    ExecRequest { request: Some(request) }
+}
+
+/// Prints one message; gives the exit code if it was the last.
+fn show(
+    answer: ExecResponse,
+    detach: bool,
+    context: &mut Context<'_>,
+) -> Result<Option<u8>, CliError> {
+    match answer.response {
+        Some(Response::Stdout(bytes)) => {
+            context.out.write_all(&bytes)?;
+            context.out.flush()?;
+        }
+        Some(Response::Stderr(bytes)) => {
+            context.err.write_all(&bytes)?;
+            context.err.flush()?;
+        }
+        // The code of a process is one byte.
+        Some(Response::ExitCode(code)) => return Ok(Some(u8::try_from(code).unwrap_or(u8::MAX))),
+        Some(Response::Started(_)) if detach => return Ok(Some(0)),
+        Some(Response::Started(_)) | None => {}
+    }
+    Ok(None)
+}
+
+/// Reads standard input in a thread of its own, because a read of a terminal cannot be cancelled.
+/// The thread ends with the input, with the session, or with the process.
+fn spawn_reader(to_daemon: mpsc::Sender<ExecRequest>) {
+    std::thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match input.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => {
+                    let request = message(Request::Stdin(chunk[..length].to_vec()));
+                    if to_daemon.blocking_send(request).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        // The session may have ended already.
+        let _ = to_daemon.blocking_send(message(Request::StdinClosed(true)));
+    });
+}
+
+/// Signals that concern the command: the size of the terminal, or, without one, the user's wish to
+/// end it.
+struct Signals {
+    resize: Option<Signal>,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+}
+
+impl Signals {
+    fn new(tty: bool) -> Result<Self, CliError> {
+        let listen = |kind: SignalKind, wanted: bool| {
+            if wanted { signal(kind).map(Some) } else { Ok(None) }
+        };
+        // With a terminal, Ctrl-C is a key and goes to the command as such.
+        let made = (|| {
+            Ok(Self {
+                resize: listen(SignalKind::window_change(), tty)?,
+                interrupt: listen(SignalKind::interrupt(), !tty)?,
+                terminate: listen(SignalKind::terminate(), true)?,
+            })
+        })();
+        made.map_err(|source| CliError::Io { what: "cannot listen for signals".into(), source })
+    }
+
+    async fn next(&mut self) -> Request {
+        loop {
+            tokio::select! {
+                () = next(&mut self.resize) => if let Some(size) = terminal::size() {
+                    return Request::Resize(size);
+                },
+                () = next(&mut self.interrupt) => {
+                    return Request::Signal(nix::libc::SIGINT as u32);
+                }
+                () = next(&mut self.terminate) => {
+                    return Request::Signal(nix::libc::SIGTERM as u32);
+                }
+            }
+        }
+    }
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        // `None` means that no more signals can come.
+        Some(signal) => {
+            if signal.recv().await.is_none() {
+                pending().await
+            }
+        }
+        None => pending().await,
+    }
+}

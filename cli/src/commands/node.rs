@@ -1,0 +1,180 @@
+//! `weft node ...`
+
+use weft_proto::v1;
+
+use super::{Context, availability, filter::Filters, inspect, role, service, style};
+use crate::{
+    args::{
+        ListArgs,
+        node::{NodeCommand, NodeInspectArgs, NodePsArgs, NodeUpdateArgs},
+    },
+    client::{Client, request_id},
+    docker::{self, Trunc, task::Resolve},
+    error::{CliError, what},
+    output::list,
+};
+
+/// Runs one of the commands on nodes.
+pub async fn run(
+    client: &Client,
+    command: NodeCommand,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    match command {
+        NodeCommand::Ls(args) => ls(client, &args, context).await,
+        NodeCommand::Inspect(args) => inspect_nodes(client, &args, context).await,
+        NodeCommand::Ps(args) => ps(client, &args, context).await,
+        NodeCommand::Update(args) => {
+            let name = args.node.clone();
+            update(client, "node update", request(args)).await?;
+            context.line(&name)
+        }
+        NodeCommand::Promote(args) => {
+            let change = (v1::Role::Manager, "promoted to a manager in the cluster");
+            change_role(client, "node promote", &args.nodes, change, context).await
+        }
+        NodeCommand::Demote(args) => {
+            let change = (v1::Role::Worker, "demoted in the cluster");
+            change_role(client, "node demote", &args.nodes, change, context).await
+        }
+        NodeCommand::Rm(args) => {
+            let force = args.force;
+            context
+                .each(&args.nodes, |name| async move {
+                    remove(client, name, force).await?;
+                    Ok(name.to_owned())
+                })
+                .await
+        }
+    }
+}
+
+/// All nodes.
+pub async fn list(client: &Client) -> Result<Vec<v1::Node>, CliError> {
+    let answer = client
+        .ask("node ls", || {
+            let mut stub = client.nodes();
+            async move { stub.list(v1::ListNodesRequest {}).await }
+        })
+        .await?;
+    Ok(answer.nodes)
+}
+
+async fn ls(client: &Client, args: &ListArgs, context: &mut Context<'_>) -> Result<(), CliError> {
+    let filters =
+        Filters::new(&args.filters, &["id", "name", "role", "membership", "label", "node.label"])?;
+    let mut nodes = list(client).await?;
+    nodes.retain(|node| {
+        let spec = node.spec.clone().unwrap_or_default();
+        filters.prefix_of("id", &node.id)
+            && filters.part_of("name", &node.hostname)
+            && filters.word("role", docker::node::role(spec.role()))
+            && filters.word("membership", "accepted")
+            && filters.labels("label", &spec.labels)
+            && filters.labels("node.label", &spec.labels)
+    });
+    nodes.sort_by(|a, b| (&a.hostname, a.number).cmp(&(&b.hostname, b.number)));
+    let own = client.cluster().info(v1::InfoRequest {}).await;
+    let own = own.map(|answer| answer.into_inner().node_id).unwrap_or_default();
+    let trunc = Trunc::unless(args.no_trunc);
+    let rows: Vec<_> = nodes.iter().map(|node| docker::node::row(node, &own, trunc)).collect();
+    list::print(docker::node::COLUMNS, &rows, style(args), context.out)
+}
+
+async fn inspect_nodes(
+    client: &Client,
+    args: &NodeInspectArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    if args.pretty {
+        for name in &args.nodes {
+            let node = inspect::get_node(client, name).await?;
+            let text = docker::node::pretty(&node);
+            context.out.write_all(text.as_bytes())?;
+        }
+        return Ok(());
+    }
+    inspect::print(&args.nodes, args.format.as_deref(), context, async |name| {
+        Ok(docker::node::inspect(&inspect::get_node(client, name).await?))
+    })
+    .await
+}
+
+async fn ps(client: &Client, args: &NodePsArgs, context: &mut Context<'_>) -> Result<(), CliError> {
+    let mut tasks = Vec::new();
+    for name in &args.nodes {
+        let node = inspect::get_node(client, name).await?;
+        let request = v1::ListTasksRequest { service: String::new(), node: node.id };
+        tasks.extend(service::tasks(client, &what("node ps", name), request).await?);
+    }
+    let resolve = Resolve::unless(args.no_resolve);
+    service::print_tasks(tasks, &args.list, resolve, context)
+}
+
+fn request(args: NodeUpdateArgs) -> v1::UpdateNodeRequest {
+    v1::UpdateNodeRequest {
+        node: args.node,
+        version: 0,
+        availability: args.availability.map(|value| availability(value).into()),
+        role: args.role.map(|value| role(value).into()),
+        label_add: args.label_add.into_iter().collect(),
+        label_rm: args.label_rm,
+        request_id: request_id(),
+    }
+}
+
+async fn update(
+    client: &Client,
+    command: &str,
+    request: v1::UpdateNodeRequest,
+) -> Result<(), CliError> {
+    client
+        .ask(&what(command, &request.node), || {
+            let (mut stub, request) = (client.nodes(), request.clone());
+            async move { stub.update(request).await }
+        })
+        .await?;
+    Ok(())
+}
+
+async fn change_role(
+    client: &Client,
+    command: &str,
+    nodes: &[String],
+    (role, done): (v1::Role, &str),
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    context
+        .each(nodes, |name| async move {
+            let node = inspect::get_node(client, name).await?;
+            let already = node.spec.as_ref().is_some_and(|spec| spec.role() == role);
+            if already {
+                return Ok(format!("Node {name} is already a {}.", docker::node::role(role)));
+            }
+            let request = v1::UpdateNodeRequest {
+                node: name.to_owned(),
+                role: Some(role.into()),
+                request_id: request_id(),
+                ..Default::default()
+            };
+            update(client, command, request).await?;
+            Ok(match role {
+                v1::Role::Manager => format!("Node {name} {done}."),
+                v1::Role::Worker | v1::Role::Unspecified => {
+                    format!("Manager {name} {done}.")
+                }
+            })
+        })
+        .await
+}
+
+async fn remove(client: &Client, name: &str, force: bool) -> Result<(), CliError> {
+    let request = v1::RemoveNodeRequest { node: name.to_owned(), force, request_id: request_id() };
+    client
+        .ask(&what("node rm", name), || {
+            let (mut stub, request) = (client.nodes(), request.clone());
+            async move { stub.remove(request).await }
+        })
+        .await?;
+    Ok(())
+}

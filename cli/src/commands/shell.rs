@@ -1,0 +1,53 @@
+//! What goes into the shell and the manual: completion scripts and man pages.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::{args::Cli, error::CliError};
+
+/// Prints a completion script.
+pub fn completion(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "weft", &mut text);
+    std::io::Write::write_all(&mut std::io::stdout(), &text)?;
+    Ok(())
+}
+
+/// Writes one page for each command into a directory, which is made if it does not exist.
+pub fn man(dir: &Path) -> Result<(), CliError> {
+    let failed = |source| CliError::Io { what: dir.display().to_string(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_its_page_and_no_unbuilt_one() {
+        let dir = tempfile::tempdir().unwrap();
+        man(dir.path()).unwrap();
+        let pages: Vec<String> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        for page in ["weft.1", "weft-service-create.1", "weft-cluster-join.1", "weft-exec.1"] {
+            assert!(pages.iter().any(|found| found == page), "{page} in {pages:?}");
+        }
+        assert!(!pages.iter().any(|found| found.contains("weft-run")), "{pages:?}");
+    }
+
+    #[test]
+    fn each_shell_gets_a_script() {
+        for shell in
+            [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
+        {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "weft", &mut text);
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains("service"), "{shell}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Objects in the shape that Docker's users know: the field names of `inspect` and of
+//! `--format json` are Docker's. Pure functions from the wire's types to JSON.
+
+pub mod cluster;
+pub mod container;
+pub mod network;
+pub mod node;
+pub mod service;
+pub mod task;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+use weft_proto::v1;
+
+use crate::output::time::rfc3339;
+
+/// Digits of an ID that lists show.
+pub const SHORT_ID: usize = 12;
+
+/// Whether lists show whole IDs and texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trunc {
+    Yes,
+    No,
+}
+
+impl Trunc {
+    /// From the flag `--no-trunc`.
+    pub fn unless(no_trunc: bool) -> Self {
+        if no_trunc { Self::No } else { Self::Yes }
+    }
+
+    /// The ID as this list shows it.
+    pub fn id(self, id: &str) -> String {
+        match self {
+            Self::Yes => id.chars().take(SHORT_ID).collect(),
+            Self::No => id.to_owned(),
+        }
+    }
+}
+
+/// Labels in the order of their keys.
+pub fn sorted(map: &HashMap<String, String>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A map of strings as JSON, in the order of its keys.
+pub fn object(map: &HashMap<String, String>) -> Value {
+    let map: Map<String, Value> =
+        sorted(map).into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+    Value::Object(map)
+}
+
+/// `a=b,c=d`
+pub fn label_text(map: &HashMap<String, String>) -> String {
+    let labels: Vec<String> =
+        sorted(map).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(",")
+}
+
+/// The address of a CIDR, without the prefix length.
+pub fn address(cidr: &str) -> &str {
+    cidr.split('/').next().unwrap_or(cidr)
+}
+
+/// The prefix length of a CIDR; 0 if there is none.
+pub fn prefix(cidr: &str) -> u8 {
+    cidr.split_once('/').and_then(|(_, bits)| bits.parse().ok()).unwrap_or(0)
+}
+
+/// The first address of the family: IPv6 ones have a colon.
+pub fn of_family(cidrs: &[String], v6: bool) -> &str {
+    cidrs.iter().find(|cidr| cidr.contains(':') == v6).map_or("", String::as_str)
+}
+
+/// `Version`, `CreatedAt` and `UpdatedAt`, which every object of a cluster has.
+pub(crate) fn meta(meta: Option<&v1::Meta>) -> (Value, String, String) {
+    let version = json!({"Index": meta.map_or(0, |meta| meta.version)});
+    let created = rfc3339(meta.and_then(|meta| meta.created_at.as_ref()));
+    let updated = rfc3339(meta.and_then(|meta| meta.updated_at.as_ref()));
+    (version, created, updated)
+}

@@ -1,0 +1,183 @@
+//! From the arguments of the process to its exit code.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{
+    CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{
+    args::{Cli, Command, unsupported::is_unsupported},
+    client::Client,
+    commands::{self, Context, Terminal},
+    error::{CliError, EXIT_USAGE},
+    output::escape::one_line,
+};
+
+/// The whole program. Takes the arguments with the program's name.
+pub fn main(argv: Vec<OsString>) -> ExitCode {
+    let cli = match read(&argv) {
+        Ok(cli) => cli,
+        Err(Refusal::Clap(error)) => return ExitCode::from(explain(&error)),
+        Err(Refusal::Ours(error)) => return finish(Err(error)),
+    };
+    finish(execute(cli))
+}
+
+/// Why the arguments were not understood, or that they asked for help.
+#[derive(Debug)]
+pub enum Refusal {
+    Clap(clap::Error),
+    Ours(CliError),
+}
+
+/// Reads the arguments. A flag of Docker's that is not built is told from an unknown one.
+pub fn read(argv: &[OsString]) -> Result<Cli, Refusal> {
+    let matches = Cli::command().try_get_matches_from(argv);
+    let error = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+    {
+        let flag = flag.split('=').next().unwrap_or(flag);
+        let command = command_path(argv);
+        if is_unsupported(&command, flag) {
+            return Err(Refusal::Ours(CliError::unsupported(command, flag)));
+        }
+    }
+    // A reader of a value says "unsupported: x" when Docker knows the value.
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(source) = std::error::Error::source(&error)
+        && let Some(value) = source.to_string().strip_prefix("unsupported: ")
+    {
+        return Err(Refusal::Ours(CliError::unsupported(command_path(argv), value)));
+    }
+    Err(Refusal::Clap(error))
+}
+
+/// The words of the command, such as `service create`.
+fn command_path(argv: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut path = Vec::new();
+    for word in argv.iter().skip(1).filter_map(|word| word.to_str()) {
+        let Some(found) = command.find_subcommand(word).cloned() else { continue };
+        path.push(found.get_name().to_owned());
+        command = found;
+    }
+    path.join(" ")
+}
+
+/// Prints what clap found, in the form of all our errors.
+fn explain(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nothing can be done about a closed standard output.
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            EXIT_USAGE
+        }
+        // The kinds are clap's, not ours: all others are wrong usage.
+        _ => {
+            let (why, hint) = usage_words(error);
+            let mut err = io::stderr().lock();
+            let _ = writeln!(err, "error: {why}");
+            let _ = writeln!(err, "hint: {hint}");
+            EXIT_USAGE
+        }
+    }
+}
+
+/// Clap's message in one line, and the next command.
+pub fn usage_words(error: &clap::Error) -> (String, String) {
+    let text = error.to_string();
+    let body: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let joined = body.join(" ");
+    let why = joined.strip_prefix("error: ").unwrap_or(&joined);
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let command: Vec<&str> = usage
+        .unwrap_or("weft")
+        .split_whitespace()
+        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+        .collect();
+    (one_line(why), format!("{} --help", command.join(" ")))
+}
+
+fn execute(cli: Cli) -> Result<(), CliError> {
+    let runtime = |threads: usize| {
+        let mut builder = if threads == 1 {
+            tokio::runtime::Builder::new_current_thread()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+        };
+        builder
+            .enable_all()
+            .build()
+            .map_err(|source| CliError::Io { what: "cannot start the runtime".into(), source })
+    };
+    let command = match cli.command {
+        Command::Daemon(args) => {
+            return runtime(0)?.block_on(crate::daemon::run(*args)).map_err(|error| {
+                // The alternate form puts the causes behind the error, in one line.
+                CliError::refused("daemon", format!("{error:#}"))
+            });
+        }
+        Command::Completion(args) => return commands::shell::completion(args.shell),
+        Command::Man(args) => return commands::shell::man(&args.dir),
+        command => command,
+    };
+    if let Some(error) = commands::not_built(&command) {
+        return Err(error);
+    }
+    let runtime = runtime(1)?;
+    let result = runtime.block_on(async {
+        let client = match (&command, Client::connect(&cli.connection).await) {
+            (_, Ok(client)) => Some(client),
+            // The version of the client is known without a daemon.
+            (Command::Version(_), Err(error @ CliError::Unreachable { .. })) => {
+                error.report(&mut io::stderr().lock());
+                None
+            }
+            (_, Err(error)) => return Err(error),
+        };
+        let (mut out, mut err) = (io::stdout(), io::stderr());
+        let terminal = Terminal { out: out.is_terminal(), err: err.is_terminal() };
+        let mut context =
+            Context { out: &mut out, err: &mut err, terminal, now: jiff::Timestamp::now };
+        match client {
+            Some(client) => commands::run(&client, command, &mut context).await,
+            None => commands::info::client_version(command, &mut context),
+        }
+    });
+    // Standard input may still be read by a thread that nobody can stop.
+    runtime.shutdown_background();
+    result
+}
+
+fn finish(result: Result<(), CliError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(CliError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            error.report(&mut io::stderr().lock());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
