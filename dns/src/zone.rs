@@ -132,8 +132,7 @@ impl Network {
     fn new(input: NetworkNames) -> Self {
         let mut names: BTreeMap<String, Addresses> = BTreeMap::new();
         for (name, addresses) in input.names {
-            let entry = names.entry(name.to_ascii_lowercase()).or_default();
-            addresses.into_iter().for_each(|address| entry.insert(address));
+            names.entry(name.to_ascii_lowercase()).or_default().extend(addresses);
         }
         let pointers = input
             .reverse
@@ -155,11 +154,16 @@ impl Network {
 }
 
 impl Addresses {
-    fn insert(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(v4) if !self.v4.contains(&v4) => self.v4.push(v4),
-            IpAddr::V6(v6) if !self.v6.contains(&v6) => self.v6.push(v6),
-            IpAddr::V4(_) | IpAddr::V6(_) => {}
+    fn extend(&mut self, addresses: Vec<IpAddr>) {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => self.v4.push(v4),
+                IpAddr::V6(v6) => self.v6.push(v6),
+            }
         }
+        self.v4.sort_unstable();
+        self.v4.dedup();
+        self.v6.sort_unstable();
+        self.v6.dedup();
     }
 }

@@ -99,3 +99,80 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const QUESTION: usize = 4 + 5;
+
+    fn foreign(name: [u8; 3]) -> Foreign {
+        let question = [&[3], &name[..], &[0, 0, 1, 0, 1]].concat();
+        Foreign { id: 1, flags: 0, question, edns: None, limit: 512 }
+    }
+
+    /// An answer with one address and this TTL.
+    fn relay(ttl: u8) -> Arc<Relay> {
+        let mut message = vec![0, 0, 0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+        message.extend(foreign(*b"abc").question);
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, ttl, 0, 4, 1, 2, 3, 4]);
+        Arc::new(Relay::new(&message, QUESTION).unwrap())
+    }
+
+    fn numbered(at: usize) -> Key {
+        let server = ([192, 0, 2, 1], u16::try_from(at).unwrap());
+        Key::new(&[server.into()], &foreign(*b"abc"))
+    }
+
+    #[test]
+    fn an_answer_is_kept_until_its_time() {
+        let (mut cache, start) = (Cache::default(), Instant::now());
+        let key = Key::new(&[], &foreign(*b"abc"));
+        cache.insert(key.clone(), relay(10), start);
+        let at = |cache: &mut Cache, seconds: u64| {
+            let (relay, age) = cache.get(&key, start + Duration::from_secs(seconds))?;
+            let reply = relay.reply(&foreign(*b"aBC"), age);
+            Some(crate::wire::u32_at(&reply, 12 + QUESTION + 6).unwrap())
+        };
+        assert_eq!(at(&mut cache, 0), Some(10));
+        assert_eq!(at(&mut cache, 9), Some(1));
+        assert_eq!(at(&mut cache, 10), None);
+        assert!(cache.entries.is_empty() && cache.by_use.is_empty());
+    }
+
+    #[test]
+    fn the_least_recently_used_leaves_first() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        for at in 0..CACHE_ENTRIES {
+            cache.insert(numbered(at), relay(10), now);
+        }
+        assert!(cache.get(&numbered(0), now).is_some());
+        cache.insert(numbered(CACHE_ENTRIES), relay(10), now);
+        cache.insert(numbered(CACHE_ENTRIES), relay(10), now);
+        assert!(cache.get(&numbered(0), now).is_some());
+        assert!(cache.get(&numbered(1), now).is_none());
+        assert!(cache.get(&numbered(2), now).is_some());
+        assert_eq!((cache.entries.len(), cache.by_use.len()), (CACHE_ENTRIES, CACHE_ENTRIES));
+    }
+
+    #[test]
+    fn what_the_answer_depends_on_is_in_the_key() {
+        let edns = |dnssec| Some(crate::wire::query::Edns { size: 512, dnssec });
+        let plain = foreign(*b"abc");
+        let server: SocketAddr = "192.0.2.1:53".parse().unwrap();
+        let key = Key::new(&[server], &plain);
+        let upper = Foreign { edns: edns(false), id: 9, ..foreign(*b"ABC") };
+        assert_eq!(key, Key::new(&[server], &upper));
+        let mut other_type = plain.clone();
+        // Types 65 and 97 are the letters A and a.
+        other_type.question[QUESTION - 4] = 65;
+        let mut lower_type = plain.clone();
+        lower_type.question[QUESTION - 4] = 97;
+        assert_ne!(Key::new(&[server], &other_type), Key::new(&[server], &lower_type));
+        assert_ne!(key, Key::new(&[], &plain));
+        assert_ne!(key, Key::new(&[server], &Foreign { edns: edns(true), ..plain.clone() }));
+        assert_ne!(key, Key::new(&[server], &Foreign { flags: flag::CD, ..plain }));
+    }
+}

@@ -131,3 +131,110 @@ fn keep(message: &[u8], answers: &[Record], authority: &[Record]) -> Option<Dura
     };
     (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Message;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::query::Edns;
+
+    const QUESTION: &[u8] = b"\x03www\x07example\x03com\x00\x00\x01\x00\x01";
+
+    fn foreign(limit: usize) -> Foreign {
+        let edns = Some(Edns { size: limit, dnssec: true });
+        Foreign { id: 7, flags: flag::RD, question: QUESTION.to_vec(), edns, limit }
+    }
+
+    fn message(counts: [u8; 3], records: &[u8]) -> Vec<u8> {
+        let [answers, authority, additional] = counts;
+        let mut out = vec![0, 1, 0x81, 0x80, 0, 1, 0, answers, 0, authority, 0, additional];
+        out.extend(QUESTION);
+        out.extend(records);
+        out
+    }
+
+    /// A record at the question's name with this TTL and data.
+    fn record(rtype: u8, ttl: u32, data: &[u8]) -> Vec<u8> {
+        let mut out = vec![0xc0, 12, 0, rtype, 0, 1];
+        out.extend(ttl.to_be_bytes());
+        out.extend((data.len() as u16).to_be_bytes());
+        out.extend(data);
+        out
+    }
+
+    fn seconds(counts: [u8; 3], records: &[Vec<u8>]) -> u64 {
+        let relay = Relay::new(&message(counts, &records.concat()), QUESTION.len()).unwrap();
+        relay.keep().map_or(0, |keep| keep.as_secs())
+    }
+
+    #[test]
+    fn how_long_an_answer_is_kept() {
+        let a = |ttl| record(1, ttl, &[1, 2, 3, 4]);
+        let soa = |ttl: u32, minimum: u32| {
+            let mut data = vec![0xc0, 12, 0xc0, 12];
+            data.extend([0; 16]);
+            data.extend(minimum.to_be_bytes());
+            record(6, ttl, &data)
+        };
+        assert_eq!(seconds([1, 0, 0], &[a(30)]), 30);
+        assert_eq!(seconds([2, 0, 0], &[a(30), a(20)]), 20);
+        assert_eq!(seconds([1, 0, 0], &[a(1_000_000)]), 300);
+        assert_eq!(seconds([1, 0, 0], &[a(0)]), 0);
+        assert_eq!(seconds([1, 0, 0], &[a(1 << 31)]), 0);
+        assert_eq!(seconds([0, 0, 0], &[]), 0);
+        assert_eq!(seconds([0, 1, 0], &[soa(40, 50)]), 40);
+        assert_eq!(seconds([0, 1, 0], &[soa(50, 40)]), 40);
+        assert_eq!(seconds([0, 1, 0], &[soa(900, 900)]), 60);
+        assert_eq!(seconds([1, 1, 0], &[record(5, 10, &[0xc0, 12]), soa(50, 40)]), 10);
+    }
+
+    #[test]
+    fn names_in_data_are_checked() {
+        let new = |rtype, data: &[u8]| {
+            Relay::new(&message([1, 0, 0], &record(rtype, 60, data)), QUESTION.len())
+        };
+        for (rtype, data) in [(5, &[0xc0, 12][..]), (15, &[0, 1, 0xc0, 12]), (2, &[0])] {
+            assert!(new(rtype, data).is_some(), "{rtype} {data:?}");
+        }
+        let bad =
+            [(5, &[0xc0, 200][..]), (5, &[0xc0, 12, 0]), (12, &[9]), (15, &[0]), (6, &[0, 0])];
+        for (rtype, data) in bad {
+            assert!(new(rtype, data).is_none(), "{rtype} {data:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Whatever a server sends, what is passed on is a whole message that fits.
+        #[test]
+        fn any_reply_is_survived(
+            counts in any::<[u8; 3]>().prop_map(|counts| counts.map(|count| count % 4)),
+            types in prop::collection::vec((0u8..20, any::<u32>(), prop::collection::vec(any::<u8>(), 0..30)), 0..6),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            limit in 512usize..700,
+            age in any::<u32>(),
+        ) {
+            let records: Vec<u8> =
+                types.iter().flat_map(|(rtype, ttl, data)| record(*rtype, *ttl, data)).collect();
+            let mut bytes = message(counts, &records);
+            if let Some((at, value)) = damage {
+                let at = QUESTION.len() + 12 + at.index(bytes.len());
+                if let Some(byte) = bytes.get_mut(at) { *byte = value }
+            }
+            if let Some(relay) = Relay::new(&bytes, QUESTION.len()) {
+                let reply = relay.reply(&foreign(limit), age);
+                prop_assert!(reply.len() <= limit);
+                prop_assert_eq!(&reply[12..12 + QUESTION.len()], QUESTION);
+                // Data of a type may be nonsense to the other parser; then only the frame counts.
+                if let Ok(read) = Message::from_vec(&reply) {
+                    prop_assert_eq!(read.metadata.id, 7);
+                    prop_assert!(read.edns.is_some() && read.additionals.is_empty());
+                    prop_assert!(read.answers.iter().all(|record| record.ttl <= CACHE_TTL));
+                }
+            }
+        }
+    }
+}

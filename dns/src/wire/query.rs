@@ -1,7 +1,7 @@
 //! Reading a query. Anything may arrive here: what cannot be a query is dropped, what is a broken
 //! one is answered with the header only, and nothing is believed before it is checked.
 
-use super::{CLASS_IN, HEADER, Rcode, flag, name, record, rtype, u16_at};
+use super::{HEADER, Rcode, flag, name, record, rtype, u16_at};
 use crate::limits::{QUERY_RECORDS, UDP_MAX, UDP_MIN};
 
 /// Opcodes that are refused rather than not implemented: they exist, and are not for clients here.
@@ -112,12 +112,5 @@ fn records(
         (false, _) => Err(Rcode::FormErr),
         (true, 0) => Ok(edns),
         (true, _) => Err(Rcode::BadVers),
-    }
-}
-
-impl Query<'_> {
-    /// Whether the question is about the Internet, the only class there is here.
-    pub fn is_internet(&self) -> bool {
-        self.class == CLASS_IN
     }
 }

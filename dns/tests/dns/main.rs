@@ -7,6 +7,7 @@ mod files;
 mod forwarding;
 mod leaks;
 mod malformed;
+mod namespace;
 mod resolving;
 mod serving;
 mod support;

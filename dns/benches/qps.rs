@@ -1,0 +1,107 @@
+//! Queries a second of one server thread on loopback: `cargo bench -p weft-dns`.
+//!
+//! One client thread keeps a window of queries open against a current-thread runtime. Next to the
+//! rate it prints the processor time the server thread spends on a query, which is what stays the
+//! same when client and server share a busy machine.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark may fail")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+use weft_dns::asker::Outside;
+use weft_dns::{Asker, Elsewhere, NetworkNames, Server, Synced, Zones};
+
+const NAMES: u16 = 1_000;
+const RUN: Duration = Duration::from_secs(3);
+
+fn zones() -> Zones {
+    let names: BTreeMap<String, Vec<IpAddr>> = (0..NAMES)
+        .map(|at| (format!("service-{at}"), (1..=3).map(|host| address(at, host)).collect()))
+        .collect();
+    let network = NetworkNames {
+        key: "n1".into(),
+        name: "front".into(),
+        subnets: vec!["10.0.0.0/8".parse().unwrap()],
+        names,
+        reverse: BTreeMap::new(),
+    };
+    Zones::new([network], Elsewhere::default(), Synced::Complete)
+}
+
+fn address(at: u16, host: u8) -> IpAddr {
+    let [high, low] = at.to_be_bytes();
+    [10, high, low, host].into()
+}
+
+fn query(name: &str) -> Vec<u8> {
+    let mut message = Message::new(1, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.edns = Some(edns);
+    message.to_vec().unwrap()
+}
+
+/// Processor time of the calling thread (first field of schedstat, nanoseconds).
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// Serves until told to stop; sends the processor time it took.
+fn server(udp: UdpSocket, tcp: TcpListener, stop: tokio::sync::oneshot::Receiver<()>) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = Server::new(zones(), tokio::runtime::Handle::current());
+        let asker =
+            Asker { networks: vec!["n1".into()], outside: Outside::Closed, ..Asker::default() };
+        server.add("bench", asker, udp, tcp).unwrap();
+        let before = cpu();
+        let _ = stop.await;
+        cpu() - before
+    })
+}
+
+/// Keeps `window` queries open; how many were answered.
+fn client(address: SocketAddr, window: usize) -> (u64, Duration) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let queries: Vec<_> = (0..NAMES).map(|at| query(&format!("service-{at}.front."))).collect();
+    let mut next = queries.iter().cycle();
+    let (start, mut answered, mut buffer) = (Instant::now(), 0, [0; 1500]);
+    for query in next.by_ref().take(window) {
+        socket.send(query).unwrap();
+    }
+    while start.elapsed() < RUN {
+        if socket.recv(&mut buffer).is_ok() {
+            answered += 1;
+        }
+        socket.send(next.next().unwrap()).unwrap();
+    }
+    (answered, start.elapsed())
+}
+
+fn main() {
+    for window in [1, 64] {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (done, result) = mpsc::channel();
+        std::thread::spawn(move || done.send(server(udp, tcp, stopped)).unwrap());
+        let (answered, elapsed) = client(address, window);
+        stop.send(()).unwrap();
+        let each = result.recv().unwrap().as_secs_f64() * 1e6 / answered as f64;
+        let rate = answered as f64 / elapsed.as_secs_f64();
+        println!(
+            "window {window:>2}: {rate:>7.0} queries/s, {each:.2} us of the server thread each"
+        );
+    }
+}
