@@ -100,8 +100,9 @@ impl Hub {
     /// A peer answered with a refusal: remember it, and believe it when it is about this store.
     pub(crate) fn refused_by(&self, number: u64, refusal: &Refusal) {
         self.note_refusal(number, refusal);
+        // Only a fellow member's word counts.
         if refusal.condemns(self.number) && self.expected(number).is_some() {
-            self.condemn(refusal.clone());
+            self.condemn(refusal);
         }
     }
 
@@ -151,7 +152,7 @@ impl Hub {
             }
         };
         if let Err(refusal) = &verdict {
-            self.condemn(refusal.clone());
+            self.condemn(refusal);
         }
         verdict
     }
@@ -176,13 +177,19 @@ impl Hub {
         }
     }
 
-    fn condemn(&self, refusal: Refusal) {
+    fn condemn(&self, refusal: &Refusal) {
+        // A peer that lags may still expect the store that had this number before; the log that
+        // this store has got says who is right.
+        let vouched = self.expected(self.number) == Some(self.boot.incarnation);
+        if vouched && matches!(refusal, Refusal::IncarnationChanged { .. }) {
+            return;
+        }
         self.condemned.send_if_modified(|condemned| {
             if condemned.is_some() {
                 return false;
             }
             tracing::error!(refusal = %refusal, "this store must not take part any more");
-            *condemned = Some(refusal);
+            *condemned = Some(refusal.clone());
             true
         });
     }

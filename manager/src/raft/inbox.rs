@@ -2,35 +2,29 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::raft::AppendEntriesRequest;
 
+use super::assembly::Assembly;
 use super::codec;
 use super::fence::Refusal;
 use super::hub::Hub;
 use super::snapshot;
 use super::types::{Raft, Snapshot, TypeConfig};
-use super::wire::{Answer, Body, MAX_SNAPSHOT_BYTES, Request, Response, SnapshotPiece};
+use super::wire::{Answer, Body, Request, Response, SnapshotPiece};
 use crate::store::Machine;
 
 /// The receiving side of one store.
 pub(crate) struct Inbox<M: Machine> {
     raft: Raft<M>,
     hub: Arc<Hub>,
-    /// A snapshot that is arriving. One leader sends one; a new transfer voids the old one.
-    arriving: Mutex<Option<Arriving>>,
-}
-
-struct Arriving {
-    from: u64,
-    transfer: u64,
-    bytes: BytesMut,
+    arriving: Mutex<Assembly>,
 }
 
 impl<M: Machine> Inbox<M> {
     pub(crate) fn new(raft: Raft<M>, hub: Arc<Hub>) -> Self {
-        Inbox { raft, hub, arriving: Mutex::new(None) }
+        Inbox { raft, hub, arriving: Mutex::default() }
     }
 
     /// Takes one message from manager `proved` and gives the bytes to answer with.
@@ -71,40 +65,16 @@ impl<M: Machine> Inbox<M> {
 
     async fn take_piece(&self, from: u64, piece: SnapshotPiece) -> Result<Answer, Refusal> {
         let vote = piece.vote;
-        let Some(sealed) = self.assemble(from, &piece)? else { return Ok(Answer::Piece) };
+        let added = {
+            let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+            arriving.add(from, &piece)?
+        };
+        let Some(sealed) = added else { return Ok(Answer::Piece) };
         let (meta, _) = snapshot::unpack(&sealed)
             .map_err(|error| Refusal::Unreadable { reason: error.to_string() })?;
         let snapshot = Snapshot { meta, snapshot: sealed };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Answer::Snapshot { vote: installed.vote })
-    }
-
-    /// Adds a piece; gives the whole when it was the last one.
-    fn assemble(&self, from: u64, piece: &SnapshotPiece) -> Result<Option<Bytes>, Refusal> {
-        let (size, limit) = (piece.total, MAX_SNAPSHOT_BYTES);
-        if size > limit {
-            return Err(Refusal::SnapshotTooBig { size, limit });
-        }
-        let mut slot = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
-        if piece.offset == 0 {
-            *slot = Some(Arriving { from, transfer: piece.transfer, bytes: BytesMut::new() });
-        }
-        let Some(arriving) =
-            slot.as_mut().filter(|one| one.from == from && one.transfer == piece.transfer)
-        else {
-            return Err(Refusal::OutOfOrder { have: 0, got: piece.offset });
-        };
-        let have = arriving.bytes.len() as u64;
-        let after = have + piece.bytes.0.len() as u64;
-        if have != piece.offset || after > size {
-            *slot = None;
-            return Err(Refusal::OutOfOrder { have, got: piece.offset });
-        }
-        arriving.bytes.extend_from_slice(&piece.bytes.0);
-        if after < size {
-            return Ok(None);
-        }
-        Ok(slot.take().map(|whole| whole.bytes.freeze()))
     }
 }
 

@@ -9,6 +9,7 @@
 //! (messages), `hub` (what every message needs to know), `network` (out) and `inbox` (in),
 //! `engine`, `members` and `supervise` (all of it put together for the store).
 
+mod assembly;
 pub(crate) mod codec;
 pub(crate) mod engine;
 mod errors;

@@ -90,3 +90,25 @@ async fn all_restart_from_disk() {
     }
     cluster.close().await;
 }
+
+/// What the simulation found: a leader commits with two others while its own disk is slow, loses
+/// power, and must not go on in its old term with a log that is shorter than what it committed.
+#[tokio::test]
+async fn a_restarted_leader_does_not_use_a_place_in_the_log_twice() {
+    let mut cluster = Cluster::in_memory(|_| {});
+    cluster.grow(3).await;
+    let leader = cluster.leader().await;
+    let number = leader.status().number;
+    cluster.memory(number).set_sync_time(Duration::from_secs(3600));
+    let (index, _) = leader.propose(Write("by the others".into())).await.expect("committed");
+    cluster.kill(number).await;
+    cluster.memory(number).set_sync_time(Duration::ZERO);
+    cluster.start(number).await;
+    let next = cluster.write("after").await;
+    assert!(next > index, "place {index} was given twice");
+    cluster.settled(next).await;
+    for number in 1..=3 {
+        assert_eq!(cluster.store(number).view().texts(), ["by the others", "after"]);
+    }
+    cluster.close().await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weft_manager::store::{OpenError, ProposeError, StoreConfig, SyncFails};
 
-use crate::support::{BookStore, Cluster, Link, Net, Write, eventually};
+use crate::support::{BookStore, Cluster, Link, Net, PATIENCE, Write, eventually};
 
 fn files_in(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
@@ -129,6 +129,21 @@ async fn a_directory_is_opened_once() {
     assert!(matches!(error, OpenError::Storage { .. }), "{error:?}");
     cluster.write("the first one goes on").await;
     cluster.close().await;
+}
+
+#[tokio::test]
+async fn a_dropped_store_lets_go_of_its_directory() {
+    let (_cluster, dir) = used_store(|_| {}, 3).await;
+    drop(reopen(&dir).await.expect("opens"));
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let again = loop {
+        match reopen(&dir).await {
+            Ok(store) => break store,
+            Err(error) => assert!(tokio::time::Instant::now() < until, "still held: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    again.shutdown().await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use weft_manager::store::StoreConfig;
 use crate::support::{Cluster, Write};
 
 const STEPS: usize = 40;
+/// Runs in one test; the environment variable `WEFT_SIMULATIONS` asks for more.
+const RUNS: u32 = 16;
 
 fn eager(config: &mut StoreConfig) {
     config.limits.snapshot_after = 15;
@@ -36,10 +38,10 @@ async fn run(seed: u64) -> Story {
         cluster.memory(number).set_sync_time(Duration::from_micros(rng.random_range(0..4000)));
     }
     let mut events = Vec::new();
-    let mut acknowledged = Vec::new();
+    let mut acknowledged: Vec<String> = Vec::new();
     for step in 0..STEPS {
         let victim = rng.random_range(1..=3);
-        match rng.random_range(0..10) {
+        match rng.random_range(0..14) {
             0 => {
                 cluster.kill(victim).await;
                 cluster.start(victim).await;
@@ -50,7 +52,19 @@ async fn run(seed: u64) -> Story {
                 events.push(format!("{step}: {victim} cut off"));
             }
             2 => cluster.net.heal(),
-            3 => tokio::time::sleep(Duration::from_millis(rng.random_range(1..900))).await,
+            3 => cluster.net.bad_weather(rng.random()),
+            4 => cluster.net.good_weather(),
+            5 => {
+                let store = cluster.store(victim);
+                if store.read_barrier().await.is_ok() {
+                    let seen = store.view().texts();
+                    let missed: Vec<_> =
+                        acknowledged.iter().filter(|line| !seen.contains(line)).collect();
+                    assert!(missed.is_empty(), "seed {seed}: {victim} read without {missed:?}");
+                    events.push(format!("{step}: {victim} reads {}", seen.len()));
+                }
+            }
+            6 => tokio::time::sleep(Duration::from_millis(rng.random_range(1..900))).await,
             _ => {
                 let line = format!("{step}");
                 let result = cluster.store(victim).propose(Write(line.clone())).await;
@@ -60,6 +74,7 @@ async fn run(seed: u64) -> Story {
         }
     }
     cluster.net.heal();
+    cluster.net.good_weather();
     let last = cluster.write("the end").await;
     cluster.settled(last).await;
     let lines = cluster.store(1).view().texts();
@@ -93,8 +108,19 @@ fn a_seed_repeats_itself() {
     assert_ne!(simulate(3).events, simulate(4).events);
 }
 
+fn runs() -> ProptestConfig {
+    let asked = std::env::var("WEFT_SIMULATIONS").ok().and_then(|asked| asked.parse().ok());
+    // A seed cannot be made simpler, and the message names it.
+    ProptestConfig {
+        cases: asked.unwrap_or(RUNS),
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(runs())]
 
     #[test]
     fn nothing_acknowledged_is_lost(seed: u64) {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use weft_manager::store::{
@@ -52,7 +54,14 @@ pub(crate) struct Net(Arc<Mutex<Wires>>);
 struct Wires {
     stores: BTreeMap<u64, BookStore>,
     cut: BTreeSet<(u64, u64)>,
+    /// Loses and delays messages when it is there.
+    weather: Option<StdRng>,
 }
+
+/// One way in so many loses a message in bad weather.
+const LOSS: u32 = 20;
+/// Longest time on one way in bad weather.
+const LONGEST_WAY: Duration = Duration::from_millis(30);
 
 impl Net {
     pub(crate) fn plug(&self, number: u64, store: BookStore) {
@@ -74,6 +83,33 @@ impl Net {
 
     pub(crate) fn heal(&self) {
         self.0.lock().expect("lock").cut.clear();
+    }
+
+    /// From now on messages are lost and late, as `seed` decides.
+    pub(crate) fn bad_weather(&self, seed: u64) {
+        self.0.lock().expect("lock").weather = Some(StdRng::seed_from_u64(seed));
+    }
+
+    pub(crate) fn good_weather(&self) {
+        self.0.lock().expect("lock").weather = None;
+    }
+
+    /// How long a message is on its way; `None` when it never arrives.
+    fn way(&self) -> Option<Duration> {
+        let mut wires = self.0.lock().expect("lock");
+        let Some(weather) = &mut wires.weather else { return Some(Duration::ZERO) };
+        let lost = weather.random_ratio(1, LOSS);
+        let way = LONGEST_WAY.mul_f64(weather.random::<f64>().powi(4));
+        (!lost).then_some(way)
+    }
+
+    /// Waits for a message to arrive; forever when it is lost.
+    async fn travel(&self) {
+        match self.way() {
+            Some(Duration::ZERO) => {}
+            Some(way) => tokio::time::sleep(way).await,
+            None => std::future::pending().await,
+        }
     }
 
     fn route(&self, from: u64, to: u64) -> Option<BookStore> {
@@ -124,12 +160,14 @@ impl Transport for Link {
         if !self.alive.load(Ordering::SeqCst) {
             return Err(gone());
         }
+        self.net.travel().await;
         let store = self.net.route(self.from, to.number).ok_or_else(gone)?;
         let from = self.proves.load(Ordering::SeqCst);
         // A server goes on with a request whose caller has given up.
         let handled = tokio::spawn(async move { store.handle(from, request).await });
         let answer = handled.await.map_err(|_| gone())?;
         // The way back can be cut as well.
+        self.net.travel().await;
         self.net.route(self.from, to.number).ok_or_else(gone)?;
         Ok(answer)
     }

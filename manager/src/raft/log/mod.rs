@@ -4,6 +4,8 @@
 //! operations. Both keep the promise the library needs: what `append` returned is readable at
 //! once, and its callback runs only when the bytes are durable.
 
+#[cfg(test)]
+mod agree;
 pub(crate) mod disk;
 pub(crate) mod memory;
 
