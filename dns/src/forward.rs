@@ -11,10 +11,13 @@ mod cache;
 mod relay;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, WeakShared};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,20 +28,27 @@ pub use upstream::UpstreamError;
 
 use crate::answer::Foreign;
 use crate::limits::{
-    FORWARD_BURST, FORWARD_IN_FLIGHT, FORWARD_RATE, UPSTREAM_HEDGE, UPSTREAM_TOTAL, UPSTREAMS,
+    FORWARD_BURST, FORWARD_IN_FLIGHT, FORWARD_RATE, FORWARD_WAITING, UPSTREAM_HEDGE,
+    UPSTREAM_TOTAL, UPSTREAMS,
 };
 use crate::wire::Rcode;
 
-/// Asks upstream servers for all sandboxes and keeps what they say. Answers are kept by question
-/// and list of servers, so sandboxes with other servers never meet each other's answers.
+/// A question on its way, for all who wait for its answer.
+type Flight = Shared<BoxFuture<'static, Option<Arc<Relay>>>>;
+
+/// Asks upstream servers for all sandboxes and keeps what they say. Answers are kept, and
+/// questions on their way shared, by question and list of servers: sandboxes with other servers
+/// never meet each other's answers.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarder {
     cache: Mutex<Cache>,
+    flights: Mutex<BTreeMap<Key, WeakShared<BoxFuture<'static, Option<Arc<Relay>>>>>>,
 }
 
 /// What one sandbox may have upstream at a time.
 #[derive(Debug)]
 pub(crate) struct Quota {
+    waiting: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
 }
@@ -48,12 +58,33 @@ pub(crate) struct Permit {
     _in_flight: OwnedSemaphorePermit,
 }
 
+/// What there is for a question now.
+pub(crate) enum Found {
+    /// The reply, made of what was kept.
+    Kept(Vec<u8>),
+    /// The same question is on its way.
+    Flying(Waiting),
+    Nothing,
+}
+
+/// A client waiting for an answer.
+pub(crate) struct Waiting {
+    flight: Flight,
+    foreign: Foreign,
+}
+
 impl Quota {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            waiting: Arc::new(Semaphore::new(FORWARD_WAITING)),
             in_flight: Arc::new(Semaphore::new(FORWARD_IN_FLIGHT)),
             bucket: Mutex::new(Bucket::new(FORWARD_RATE, FORWARD_BURST, now)),
         }
+    }
+
+    /// The right to have one more client wait, while it is held.
+    pub(crate) fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        self.waiting.clone().try_acquire_owned().ok()
     }
 
     /// None if the sandbox has too many queries in flight or sends them too fast.
@@ -63,34 +94,66 @@ impl Quota {
     }
 }
 
+impl Waiting {
+    /// The reply; SERVFAIL if no server answered in time.
+    pub(crate) async fn reply(self) -> Vec<u8> {
+        match self.flight.await {
+            Some(relay) => relay.reply(&self.foreign, 0),
+            None => self.foreign.reply(Rcode::ServFail),
+        }
+    }
+}
+
 impl Forwarder {
-    /// The reply, if it is kept.
-    pub(crate) fn cached(
-        &self,
-        servers: &[SocketAddr],
-        foreign: &Foreign,
-        now: Instant,
-    ) -> Option<Vec<u8>> {
+    /// Looks for an answer that is kept or coming.
+    pub(crate) fn find(&self, servers: &[SocketAddr], foreign: &Foreign, now: Instant) -> Found {
         let key = Key::new(servers, foreign);
-        let (relay, age) = lock(&self.cache).get(&key, now)?;
-        Some(relay.reply(foreign, age))
+        if let Some((relay, age)) = lock(&self.cache).get(&key, now) {
+            return Found::Kept(relay.reply(foreign, age));
+        }
+        let flight = lock(&self.flights).get(&key).and_then(WeakShared::upgrade);
+        match flight {
+            Some(flight) => Found::Flying(Waiting { flight, foreign: foreign.clone() }),
+            None => Found::Nothing,
+        }
     }
 
-    /// Asks the servers; SERVFAIL if none answers in time. The permit lasts as long as this does.
-    pub(crate) async fn ask(
-        &self,
+    /// Asks the servers. The question is on its way for as long as somebody waits for it, also if
+    /// that is not who asked first; the permit lasts as long.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
         servers: &[SocketAddr],
-        foreign: &Foreign,
-        _permit: Permit,
-    ) -> Vec<u8> {
-        let found = tokio::time::timeout(UPSTREAM_TOTAL, first_answer(servers, foreign)).await;
-        let Ok(Some(relay)) = found else {
-            return foreign.reply(Rcode::ServFail);
+        foreign: Foreign,
+        permit: Permit,
+    ) -> Waiting {
+        let key = Key::new(servers, &foreign);
+        let landing = Landing { forwarder: self.clone(), key: key.clone(), _permit: permit };
+        let (servers, question) = (servers.to_vec(), foreign.clone());
+        let flight = async move {
+            let found = tokio::time::timeout(UPSTREAM_TOTAL, first_answer(&servers, &question));
+            let relay = Arc::new(found.await.ok().flatten()?);
+            let kept = (landing.key.clone(), relay.clone());
+            lock(&landing.forwarder.cache).insert(kept.0, kept.1, Instant::now());
+            Some(relay)
         };
-        let relay = Arc::new(relay);
-        let reply = relay.reply(foreign, 0);
-        lock(&self.cache).insert(Key::new(servers, foreign), relay, Instant::now());
-        reply
+        let flight = flight.boxed().shared();
+        if let Some(weak) = flight.downgrade() {
+            lock(&self.flights).insert(key, weak);
+        }
+        Waiting { flight, foreign }
+    }
+}
+
+/// Forgets a flight when it ends, by an answer or because nobody waits any more.
+struct Landing {
+    forwarder: Arc<Forwarder>,
+    key: Key,
+    _permit: Permit,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.forwarder.flights).remove(&self.key);
     }
 }
 

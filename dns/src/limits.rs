@@ -41,9 +41,12 @@ pub const UPSTREAM_HEDGE: Duration = Duration::from_millis(500);
 pub const UPSTREAM_TOTAL: Duration = Duration::from_secs(2);
 /// Replies on one upstream socket that are not the answer before the socket is given up.
 pub const UPSTREAM_WRONG_REPLIES: usize = 16;
-/// Forwarded queries in flight for one sandbox, over UDP and all its connections; one more is
+/// Different queries in flight for one sandbox, over UDP and all its connections; one more is
 /// REFUSED.
 pub const FORWARD_IN_FLIGHT: usize = 64;
+/// Clients of one sandbox that wait for an answer from upstream; those with the same question wait
+/// for one query in flight.
+pub const FORWARD_WAITING: usize = 1_024;
 /// Queries a second one sandbox may send upstream (answers from the cache are free).
 pub const FORWARD_RATE: u32 = 200;
 /// Queries a sandbox may send upstream at once after a pause.

@@ -28,7 +28,7 @@ use crate::zone::Zones;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
-    pub(crate) forwarder: Forwarder,
+    pub(crate) forwarder: Arc<Forwarder>,
 }
 
 /// The resolver of a node. Dropping it stops everything it started.
@@ -60,7 +60,7 @@ pub enum ServeError {
 impl Server {
     /// A server without sandboxes, whose tasks run on this runtime.
     pub fn new(zones: Zones, runtime: Handle) -> Self {
-        let forwarder = Forwarder::default();
+        let forwarder = Arc::default();
         let shared = Arc::new(Shared { zones: ArcSwap::from_pointee(zones), forwarder });
         Self { shared, runtime, running: Mutex::default() }
     }

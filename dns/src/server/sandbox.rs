@@ -11,7 +11,7 @@ use rand::Rng;
 use super::Shared;
 use crate::answer::{Answer, Foreign, Transport, answer};
 use crate::asker::Asker;
-use crate::forward::Quota;
+use crate::forward::{Found, Quota};
 use crate::wire::Rcode;
 
 /// One sandbox.
@@ -47,44 +47,53 @@ impl Sandbox {
     }
 
     /// Answers a message into `out`, or says what is to be awaited for the reply.
-    pub(crate) fn step(
-        self: &Arc<Self>,
+    pub(crate) fn step<R: Rng>(
+        &self,
         message: &[u8],
         transport: Transport,
-        rng: &mut impl Rng,
+        rng: &mut R,
         out: &mut Vec<u8>,
-    ) -> Step<impl Future<Output = Vec<u8>> + Send + 'static> {
+    ) -> Step<impl Future<Output = Vec<u8>> + Send + use<R>> {
         Counters::add(&self.counters.queries, 1);
         Counters::add(&self.counters.query_bytes, message.len());
         let (zones, asker) = (self.shared.zones.load(), self.asker.load());
         match answer(&zones, &asker, message, transport, rng, out) {
             Answer::Reply => Step::Reply,
             Answer::Silence => Step::Silence,
-            Answer::Forward(foreign) => self.forward(foreign, asker.clone(), out),
+            Answer::Forward(foreign) => self.forward(foreign, &asker, out),
         }
     }
 
     fn forward(
-        self: &Arc<Self>,
+        &self,
         foreign: Foreign,
-        asker: Arc<Asker>,
+        asker: &Asker,
         out: &mut Vec<u8>,
-    ) -> Step<impl Future<Output = Vec<u8>> + Send + 'static> {
-        let now = Instant::now();
+    ) -> Step<impl Future<Output = Vec<u8>> + Send + use<>> {
         Counters::add(&self.counters.foreign, 1);
-        if let Some(reply) = self.shared.forwarder.cached(&asker.upstreams, &foreign, now) {
+        let (forwarder, now) = (&self.shared.forwarder, Instant::now());
+        let found = forwarder.find(&asker.upstreams, &foreign, now);
+        if let Found::Kept(reply) = found {
             Counters::add(&self.counters.cached, 1);
             *out = reply;
             return Step::Reply;
         }
-        let Some(permit) = self.quota.take(now) else {
+        let refused = foreign.reply(Rcode::Refused);
+        let waiting = self.quota.wait().and_then(|place| match found {
+            Found::Flying(waiting) => Some((place, waiting)),
+            Found::Kept(_) | Found::Nothing => {
+                let permit = self.quota.take(now)?;
+                Some((place, forwarder.ask(&asker.upstreams, foreign, permit)))
+            }
+        });
+        let Some((place, waiting)) = waiting else {
             Counters::add(&self.counters.refused, 1);
-            *out = foreign.reply(Rcode::Refused);
+            *out = refused;
             return Step::Reply;
         };
-        let sandbox = self.clone();
         Step::Later(async move {
-            sandbox.shared.forwarder.ask(&asker.upstreams, &foreign, permit).await
+            let _place = place;
+            waiting.reply().await
         })
     }
 }
@@ -114,7 +123,7 @@ pub struct Stats {
     pub foreign: u64,
     /// Of those, answered from what was kept.
     pub cached: u64,
-    /// Of those, refused because of `FORWARD_IN_FLIGHT` or `FORWARD_RATE`.
+    /// Of those, refused because of `FORWARD_IN_FLIGHT`, `FORWARD_WAITING` or `FORWARD_RATE`.
     pub refused: u64,
     /// TCP connections closed because of a limit.
     pub closed: u64,

@@ -13,7 +13,7 @@ use weft_dns::limits::{FORWARD_IN_FLIGHT, UPSTREAM_TOTAL};
 use weft_dns::{Asker, Synced};
 
 use crate::fake::{
-    Fake, add, ask_tcp, ask_udp, client, fake, good, large, receive, serve, sockets,
+    Fake, PATIENCE, add, ask_tcp, ask_udp, client, fake, good, large, receive, serve, sockets,
 };
 use crate::support::{asker, ip, message, with_edns, zones};
 
@@ -279,6 +279,58 @@ async fn a_flood_of_names_is_slowed_at_the_upstream() {
     assert!(upstream.seen() as u64 <= allowed, "{} of {allowed}", upstream.seen());
     assert_eq!(server.stats("c1").unwrap().refused, refused);
     assert_eq!(upstream.seen() as u64 + refused, 1_000);
+}
+
+/// A pool of workers that starts asks one name at once, before it can be kept.
+#[tokio::test]
+async fn the_same_question_goes_up_once() {
+    let (mute, fine) = (fake(|_, _| vec![]).await, working(60).await);
+    let servers = [mute.address, fine.address];
+    let (server, address) = serve(zones(Synced::Complete), with(&servers));
+    let neighbour = add(&server, "neighbour", with(&servers));
+    let (socket, other) = (client(address).await, client(neighbour).await);
+    // More than may be in flight, and all before the second server is asked.
+    let count = 2 * FORWARD_IN_FLIGHT;
+    let mut query = message("example.com.", RecordType::A);
+    for id in 0..count {
+        query.metadata.id = id as u16;
+        socket.send(&query.to_vec().unwrap()).await.unwrap();
+    }
+    other.send(&query.to_vec().unwrap()).await.unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..count {
+        let reply = Message::from_vec(&receive(&socket).await.unwrap()).unwrap();
+        assert_eq!(reply.answers.len(), 1, "{reply}");
+        ids.insert(reply.metadata.id);
+    }
+    assert_eq!(ids.len(), count);
+    assert!(receive(&other).await.is_some());
+    assert_eq!((mute.seen(), fine.seen()), (1, 1));
+    assert_eq!(server.stats("c1").unwrap().refused, 0);
+}
+
+/// Who asked first goes away; who waits for the same answer gets it.
+#[tokio::test]
+async fn a_question_outlives_the_sandbox_that_asked_it() {
+    let (mute, fine) = (fake(|_, _| vec![]).await, working(60).await);
+    let servers = [mute.address, fine.address];
+    let (server, address) = serve(zones(Synced::Complete), with(&servers));
+    let neighbour = add(&server, "neighbour", with(&servers));
+    let (first, second) = (client(address).await, client(neighbour).await);
+    let query = message("example.com.", RecordType::A).to_vec().unwrap();
+    let arrived = |key: &'static str| server.stats(key).unwrap().foreign == 1;
+    for (socket, key) in [(&first, "c1"), (&second, "neighbour")] {
+        socket.send(&query).await.unwrap();
+        let start = Instant::now();
+        while !arrived(key) {
+            assert!(start.elapsed() < PATIENCE, "{key} was not heard");
+            tokio::task::yield_now().await;
+        }
+    }
+    server.remove("c1").unwrap();
+    let reply = Message::from_vec(&receive(&second).await.unwrap()).unwrap();
+    assert_eq!(reply.answers.len(), 1);
+    assert_eq!((mute.seen(), fine.seen()), (1, 1));
 }
 
 /// KF-13: a sandbox that is only on internal networks asks nobody, whoever it names.
