@@ -1,1 +1,355 @@
-//! (being built)
+//! A kernel in memory, with the real one's rules and failures on demand. Pure.
+//!
+//! Referents must exist, a link takes what rests on it along, both ends of a veth go together, what exists
+//! cannot be made again. Used by the planner's properties and by whole-cluster simulations.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::dataplane::NetnsRef;
+use crate::kernel::{Kernel, KernelError, Look, Observation};
+use crate::lower::Facts;
+use crate::names::{self, ALIAS_PREFIX};
+use crate::op::{Op, Verb};
+use crate::plane::{
+    self, Fdb, Integrity, Link, LinkKind, Object, Objects, Place, Plane, Set, Setting, put,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A kernel that is a value.
+#[derive(Clone, Debug, Default)]
+pub struct FakeKernel {
+    /// Everything there is, ours or not. A sandbox exists if its place does.
+    pub plane: Plane,
+    /// What the host says of itself.
+    pub facts: Facts,
+    /// Which of the next operations fail: `true` fails, and nothing of it happens.
+    pub failures: VecDeque<bool>,
+    /// Every VIP and backend whose flows were forgotten, in order.
+    pub forgotten: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    /// The other ends of veths: outer name, sandbox, inner name.
+    pairs: BTreeSet<(String, String, String)>,
+    held: BTreeSet<String>,
+}
+
+impl FakeKernel {
+    /// A host with these kernel parameters and nothing else.
+    pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut fake = Self::default();
+        let host = fake.plane.places.entry(Place::Host).or_default();
+        for (path, value) in parameters {
+            put(host, Object::Sysctl(path.to_owned(), Setting::Is(value.to_owned())));
+        }
+        fake
+    }
+
+    /// A new namespace, as a container's start makes it.
+    pub fn open_sandbox(&mut self, key: &str) {
+        let inside = self.plane.places.entry(Place::Sandbox(key.to_owned())).or_default();
+        let loopback = Link {
+            kind: LinkKind::Loopback,
+            alias: String::new(),
+            mac: None,
+            mtu: 0,
+            master: None,
+            port: None,
+            up: false,
+        };
+        put(inside, Object::Link("lo".to_owned(), loopback));
+        for (path, value) in
+            [("net/ipv4/ping_group_range", "1 0"), ("net/ipv4/ip_unprivileged_port_start", "1024")]
+        {
+            put(inside, Object::Sysctl(path.to_owned(), Setting::Is(value.to_owned())));
+        }
+    }
+
+    /// The end of a namespace: its ends of veths go, and with them the host's.
+    pub fn close_sandbox(&mut self, key: &str) {
+        let outer: Vec<String> =
+            self.pairs.iter().filter(|pair| pair.1 == key).map(|pair| pair.0.clone()).collect();
+        for name in outer {
+            self.remove_link(&Place::Host, &name);
+        }
+        self.plane.places.remove(&Place::Sandbox(key.to_owned()));
+        self.held.remove(key);
+    }
+
+    /// Executes one operation without injected failures, as somebody's hand would.
+    ///
+    /// # Errors
+    /// What the kernel would say.
+    pub fn by_hand(&mut self, op: &Op) -> Result<(), KernelError> {
+        if !self.plane.places.contains_key(&op.place) {
+            return Err(refused(libc::ENOENT));
+        }
+        match op.verb {
+            Verb::Remove => self.remove(&op.place, &op.object),
+            Verb::Add => self.add(&op.place, &op.object),
+            Verb::Change => match &op.object {
+                Object::Link(name, link) => self.configure(&op.place, name, link),
+                other => self.write(&op.place, other),
+            },
+            Verb::AddPair { ref sandbox, ref name, ref inner } => {
+                self.add_pair(&op.object, sandbox, name, inner)
+            }
+        }
+    }
+
+    fn objects(&mut self, place: &Place) -> &mut Objects {
+        self.plane.places.entry(place.clone()).or_default()
+    }
+
+    fn add(&mut self, place: &Place, object: &Object) -> Result<(), KernelError> {
+        let exists = self.objects(place).contains_key(&object.key());
+        match object {
+            Object::Link(name, link) => self.add_link(place, name, link),
+            Object::Rule(_) | Object::Fdb(Fdb::Copy { .. }) if exists => Err(refused(libc::EEXIST)),
+            Object::Element(_) if exists => match self.objects(place).get(&object.key()) {
+                Some(old) if old == object => Ok(()),
+                Some(_) | None => Err(refused(libc::EEXIST)),
+            },
+            other => self.write(place, other),
+        }
+    }
+
+    /// Adds or replaces anything but a link.
+    fn write(&mut self, place: &Place, object: &Object) -> Result<(), KernelError> {
+        let objects = self.objects(place);
+        for name in object.links() {
+            if plane::link(objects, name).is_none() {
+                return Err(KernelError::NoLink { name: name.to_owned() });
+            }
+        }
+        match object {
+            Object::Element(element) => {
+                let table = Object::Table(element.set.table(), Integrity::Intact).key();
+                if !objects.contains_key(&table) {
+                    return Err(refused(libc::ENOENT));
+                }
+            }
+            Object::Table(table, _) => {
+                let inside = |set: Set| set.table() == *table;
+                objects.retain(
+                    |_, object| !matches!(object, Object::Element(element) if inside(element.set)),
+                );
+            }
+            Object::Fdb(Fdb::Behind { bridge, port, .. }) => {
+                let master = plane::link(objects, port).and_then(|link| link.master.clone());
+                if master.as_ref() != Some(bridge) {
+                    return Err(refused(libc::EOPNOTSUPP));
+                }
+            }
+            Object::Route { via, link, .. } if !reachable(objects, link, *via) => {
+                return Err(refused(libc::ENETUNREACH));
+            }
+            Object::Sysctl(path, setting) => {
+                let key = object.key();
+                let Some(old) = objects.get_mut(&key) else { return Err(refused(libc::ENOENT)) };
+                *old = Object::Sysctl(path.clone(), Setting::Is(setting.text()));
+                return Ok(());
+            }
+            Object::Flows { .. } | Object::Link(..) => return Err(refused(libc::EINVAL)),
+            Object::Route { .. }
+            | Object::Rule(_)
+            | Object::Barrier { .. }
+            | Object::Address(..)
+            | Object::Fdb(_)
+            | Object::Neighbour { .. } => {}
+        }
+        put(objects, object.clone());
+        Ok(())
+    }
+
+    fn add_link(&mut self, place: &Place, name: &str, link: &Link) -> Result<(), KernelError> {
+        let same_tunnel = |other: &Link| {
+            matches!((&other.kind, &link.kind),
+                (LinkKind::Vxlan { vni: a, port: p, .. }, LinkKind::Vxlan { vni: b, port: q, .. })
+                    if (a, p) == (b, q))
+        };
+        let objects = self.objects(place);
+        let taken = objects.values().any(|object| match object {
+            Object::Link(other, old) => other == name || same_tunnel(old),
+            _ => false,
+        });
+        if taken {
+            return Err(refused(libc::EEXIST));
+        }
+        put(objects, Object::Link(name.to_owned(), half_made(link)));
+        add_parameters(objects, name);
+        self.configure(place, name, link)
+    }
+
+    fn add_pair(
+        &mut self,
+        outer: &Object,
+        sandbox: &str,
+        name: &str,
+        inner: &Link,
+    ) -> Result<(), KernelError> {
+        let Object::Link(outer_name, outer) = outer else { return Err(refused(libc::EINVAL)) };
+        let inside = Place::Sandbox(sandbox.to_owned());
+        let Some(objects) = self.plane.places.get_mut(&inside) else {
+            return Err(KernelError::NoSandbox { key: sandbox.to_owned() });
+        };
+        if plane::link(objects, name).is_some() {
+            return Err(refused(libc::EEXIST));
+        }
+        let born = Link { mac: inner.mac, ..half_made(inner) };
+        put(objects, Object::Link(name.to_owned(), born));
+        add_parameters(objects, name);
+        self.pairs.insert((outer_name.clone(), sandbox.to_owned(), name.to_owned()));
+        let result = self.add_link(&Place::Host, outer_name, outer);
+        if result.is_err() && plane::link(self.objects(&Place::Host), outer_name).is_none() {
+            self.remove_link(&inside, name);
+        }
+        result
+    }
+
+    fn configure(&mut self, place: &Place, name: &str, link: &Link) -> Result<(), KernelError> {
+        let objects = self.objects(place);
+        let missing = |name: &str| KernelError::NoLink { name: name.to_owned() };
+        let old = plane::link(objects, name).ok_or_else(|| missing(name))?.clone();
+        if let Some(master) = &link.master
+            && plane::link(objects, master).is_none()
+        {
+            return Err(missing(master));
+        }
+        if old.master != link.master {
+            objects.retain(|_, object| {
+                !matches!(object, Object::Fdb(Fdb::Behind { port, .. }) if port == name)
+            });
+        }
+        put(objects, Object::Link(name.to_owned(), Link { kind: old.kind, ..link.clone() }));
+        Ok(())
+    }
+
+    fn remove(&mut self, place: &Place, object: &Object) -> Result<(), KernelError> {
+        match object {
+            Object::Flows { vip, backend } => self.forgotten.push((*vip, *backend)),
+            Object::Link(name, _) => {
+                if plane::link(self.objects(place), name).is_none() {
+                    return Err(refused(libc::ENODEV));
+                }
+                self.remove_link(place, name);
+            }
+            other => {
+                let gone = self.objects(place).remove(&other.key());
+                if let Some(Object::Table(table, _)) = &gone {
+                    self.objects(place).retain(|_, object| {
+                        !matches!(object, Object::Element(element) if element.set.table() == *table)
+                    });
+                }
+                gone.ok_or(refused(libc::ENOENT))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a link, and the other end if it was a veth.
+    fn remove_link(&mut self, place: &Place, name: &str) {
+        plane::remove_link(self.objects(place), name);
+        let pair = self.pairs.iter().find(|(outer, sandbox, inner)| match place {
+            Place::Host => outer == name,
+            Place::Sandbox(key) => sandbox == key && inner == name,
+        });
+        if let Some(pair) = pair.cloned() {
+            self.pairs.remove(&pair);
+            let (outer, sandbox, inner) = pair;
+            plane::remove_link(self.objects(&Place::Host), &outer);
+            plane::remove_link(self.objects(&Place::Sandbox(sandbox)), &inner);
+        }
+    }
+}
+
+fn refused(errno: i32) -> KernelError {
+    KernelError::errno("fake kernel", errno)
+}
+
+/// A link between being made and being configured: its group says that it is ours, its alias not yet whose.
+fn half_made(link: &Link) -> Link {
+    let alias = ALIAS_PREFIX.to_owned();
+    Link { alias, master: None, port: None, up: false, ..link.clone() }
+}
+
+/// The parameters that come with a link.
+fn add_parameters(objects: &mut Objects, name: &str) {
+    for (parameter, value) in [("disable_ipv6", "0"), ("accept_ra", "1")] {
+        let path = format!("net/ipv6/conf/{name}/{parameter}");
+        put(objects, Object::Sysctl(path, Setting::Is(value.to_owned())));
+    }
+}
+
+/// Whether a gateway is on a link that is up.
+fn reachable(objects: &Objects, link: &str, via: std::net::IpAddr) -> bool {
+    plane::link(objects, link).is_some_and(|link| link.up)
+        && objects.values().any(|object| match object {
+            Object::Address(on, net) => on == link && net.contains(&via),
+            _ => false,
+        })
+}
+
+impl Kernel for FakeKernel {
+    fn observe(&mut self, look: &Look) -> Observation {
+        let mut seen = Observation { facts: self.facts, ..Observation::default() };
+        let ours_in_host = |name: &str, _: &Link| names::is_derived(name);
+        if let Some(host) = &look.host {
+            let objects = self.plane.places.get(&Place::Host);
+            let objects = objects.map(|all| visible(all, ours_in_host, &host.sysctls));
+            seen.plane.places.extend(objects.map(|objects| (Place::Host, objects)));
+        }
+        for (key, inside) in &look.sandboxes {
+            let place = Place::Sandbox(key.clone());
+            let ours = |name: &str, link: &Link| {
+                link.kind == LinkKind::Loopback
+                    || link.alias.starts_with(ALIAS_PREFIX)
+                    || inside.links.contains(name)
+            };
+            match self.plane.places.get(&place) {
+                Some(all) => {
+                    self.held.insert(key.clone());
+                    seen.plane.places.insert(place, visible(all, ours, &inside.sysctls));
+                }
+                None => {
+                    let error = KernelError::NoSandbox { key: key.clone() };
+                    seen.errors.insert(Some(key.clone()), error);
+                }
+            }
+        }
+        seen
+    }
+
+    fn execute(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        ops.iter()
+            .map(|op| match self.failures.pop_front() {
+                Some(true) => Err(refused(libc::ENOMEM)),
+                Some(false) | None => self.by_hand(op),
+            })
+            .collect()
+    }
+
+    fn release(&mut self, wanted: &BTreeMap<String, NetnsRef>) {
+        self.held.retain(|key| wanted.contains_key(key));
+    }
+
+    fn held(&self) -> Vec<String> {
+        self.held.iter().cloned().collect()
+    }
+}
+
+/// What a look shows: our links and what rests on them, and the parameters that were asked for.
+fn visible(
+    all: &Objects,
+    ours: impl Fn(&str, &Link) -> bool,
+    parameters: &BTreeSet<String>,
+) -> Objects {
+    let shown = |object: &Object| match object {
+        Object::Link(name, link) => ours(name, link),
+        Object::Sysctl(path, _) => parameters.contains(path),
+        other => other
+            .links()
+            .into_iter()
+            .all(|name| plane::link(all, name).is_some_and(|link| ours(name, link))),
+    };
+    all.iter().filter(|(_, object)| shown(object)).map(|(k, o)| (k.clone(), o.clone())).collect()
+}

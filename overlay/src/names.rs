@@ -27,6 +27,10 @@ pub const INTERNAL_PRIORITY: u32 = 934;
 /// Every alias of ours begins with this; the network's id follows.
 pub const ALIAS_PREFIX: &str = "weft:";
 
+/// Link group of everything we make. A link is given its group in the very request that makes it, its alias
+/// only afterwards: the group is how a link is known as ours when we were killed between the two.
+pub const LINK_GROUP: u32 = 9338;
+
 /// Number of slots in the VIP map. A change of backends touches slots, never a rule.
 pub const SLOTS: u32 = 64;
 

@@ -166,7 +166,7 @@ impl Setting {
 pub struct Link {
     /// What it is.
     pub kind: LinkKind,
-    /// `weft:<network id>`; empty when the mark is missing.
+    /// `weft:<network id>`; `weft:` alone while it is being made; anything else is not ours.
     pub alias: String,
     /// Its MAC where it matters (bridges and ends inside sandboxes).
     pub mac: Option<Mac>,

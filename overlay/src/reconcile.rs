@@ -72,12 +72,14 @@ pub struct Failure {
 pub struct Driver<K> {
     kernel: K,
     settled: BTreeMap<String, (NetnsRef, Objects)>,
+    /// Operations that failed and that no look would plan again: flows are not observed.
+    unfinished: Vec<Op>,
 }
 
 impl<K: Kernel> Driver<K> {
     /// A loop that has seen nothing yet.
     pub fn new(kernel: K) -> Self {
-        Self { kernel, settled: BTreeMap::new() }
+        Self { kernel, settled: BTreeMap::new(), unfinished: Vec::new() }
     }
 
     /// The kernel.
@@ -97,13 +99,17 @@ impl<K: Kernel> Driver<K> {
             let Some((wanted, seen)) = self.look(desired, scope, &mut report) else {
                 return report;
             };
-            let ops = plan(&wanted, &seen.plane, completeness);
+            let mut ops = plan(&wanted, &seen.plane, completeness);
+            ops.append(&mut self.unfinished);
             if ops.is_empty() {
                 report.failed.clear();
                 self.remember(desired, &wanted, &seen, &report);
                 break;
             }
             report.failed = self.apply(&ops);
+            let unseen = |failure: &&Failure| matches!(failure.op.object, Object::Flows { .. });
+            self.unfinished
+                .extend(report.failed.iter().filter(unseen).map(|failure| failure.op.clone()));
             report.executed.extend(ops);
             self.remember(desired, &wanted, &seen, &report);
             if report.failed.is_empty() || round == ROUNDS {
@@ -116,6 +122,10 @@ impl<K: Kernel> Driver<K> {
                 &keep.map(|(key, sandbox)| (key.clone(), sandbox.netns.clone())).collect(),
             );
             self.settled.retain(|key, _| desired.sandboxes.contains_key(key));
+            self.unfinished.retain(|op| match &op.place {
+                Place::Host => true,
+                Place::Sandbox(key) => desired.sandboxes.contains_key(key),
+            });
         }
         report
     }

@@ -30,7 +30,7 @@ pub enum Completeness {
 pub fn plan(wanted: &Wanted, observed: &Plane, completeness: Completeness) -> Vec<Op> {
     let mut world = observed.clone();
     let mut removals = Vec::new();
-    ignore_unmarked(&mut world, wanted);
+    ignore_unmarked(&mut world);
     break_links(&mut world, wanted, completeness, &mut removals);
     let nothing = Objects::new();
     let mut changes = Vec::new();
@@ -94,20 +94,17 @@ fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
     }
 }
 
-/// Forgets links that carry our kind of name but not our mark, unless they are the half-made thing we want:
-/// a crash between making a link and marking it leaves exactly that.
-fn ignore_unmarked(world: &mut Plane, wanted: &Wanted) {
-    for (place, objects) in &mut world.places {
-        let want = wanted.plane.places.get(place);
+/// Forgets links that carry our kind of name but not our mark, and what rests on them: they are somebody
+/// else's. Wanting one of that name ends in `EEXIST`, which is reported.
+fn ignore_unmarked(world: &mut Plane) {
+    for objects in world.places.values_mut() {
         let strange: Vec<String> = objects
             .values()
             .filter_map(|object| match object {
-                Object::Link(name, link) if link.kind != LinkKind::Loopback => {
-                    let marked = link.alias.starts_with(ALIAS_PREFIX);
-                    let same = want.and_then(|want| plane::link(want, name)).is_some_and(|want| {
-                        want.kind == link.kind && (want.mac.is_none() || want.mac == link.mac)
-                    });
-                    (!marked && !same).then(|| name.clone())
+                Object::Link(name, link) => {
+                    let ours =
+                        link.kind == LinkKind::Loopback || link.alias.starts_with(ALIAS_PREFIX);
+                    (!ours).then(|| name.clone())
                 }
                 _ => None,
             })

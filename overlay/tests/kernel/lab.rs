@@ -87,12 +87,21 @@ impl Space {
         });
     }
 
-    /// What a TCP server says.
+    /// What a TCP server says. Patient enough for one lost packet on a busy machine.
     pub fn ask_tcp(&self, address: &str) -> std::io::Result<String> {
+        self.connect(address, Duration::from_secs(3))
+    }
+
+    /// Whether TCP gets through; for those who expect that it does not.
+    pub fn tcp_passes(&self, address: &str) -> bool {
+        self.connect(address, Duration::from_millis(600)).is_ok()
+    }
+
+    fn connect(&self, address: &str, patience: Duration) -> std::io::Result<String> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(move || {
             use std::io::Read;
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(700))?;
+            let mut stream = TcpStream::connect_timeout(&address, patience)?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
@@ -182,7 +191,7 @@ pub fn ip(text: &str) -> IpAddr {
 impl Lab {
     pub fn new(count: usize, v6: bool) -> Self {
         let switch = Space::new();
-        switch.sh("ip link add sw0 type bridge; ip link set sw0 up");
+        switch.sh("ip link add sw0 type bridge mcast_snooping 0; ip link set sw0 up");
         let nodes: Vec<Node> = (1..=count).map(|n| Node::new(plug(&switch, n))).collect();
         let mut lab = Self { nodes, switch };
         let vtep =
@@ -253,5 +262,8 @@ pub fn plug(switch: &Space, n: usize) -> Space {
     space.sh(&format!(
         "ip link set up0 up; ip addr add 192.0.2.{n}/24 dev up0; ip addr add 2001:db8::{n}/64 dev up0 nodad"
     ));
+    // Asking makes the kernel finish the change of the carrier.
+    space.sh("ip link show up0");
+    switch.sh(&format!("ip link show p{n}"));
     space
 }

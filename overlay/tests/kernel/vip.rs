@@ -53,6 +53,7 @@ fn a_vip_without_backends_refuses_at_once() {
     with_vip(&mut lab, 0, "a", "10.1.0.200", &[]);
     with_vip(&mut lab, 0, "a", "fd01::200", &[]);
     lab.settle();
+    assert!(a.pings("fd01::1"), "the interface is ready");
     for address in ["10.1.0.200:80", "[fd01::200]:80"] {
         let error = a.ask_tcp(address).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}: {error}");

@@ -1,12 +1,19 @@
 //! Carrying out operations in order, many in one system call.
 
+use std::time::{Duration, Instant};
+
 use super::{LinuxKernel, Sockets};
 use crate::kernel::nft::transaction;
 use crate::kernel::route::{address, link, neighbour, policy};
 use crate::kernel::wire::Message;
 use crate::kernel::{KernelError, conntrack, sysctl};
 use crate::op::{Op, Verb};
-use crate::plane::{Link, Object, Place};
+use crate::plane::{Link, LinkKind, Object, Place};
+
+/// How long a whole execution waits for carriers; they come within a millisecond, or something else is wrong.
+const CARRIER_PATIENCE: Duration = Duration::from_millis(100);
+/// How often it looks, on kernels before 6.8.
+const CARRIER_POLL: Duration = Duration::from_millis(1);
 
 type Results = Vec<Result<(), KernelError>>;
 
@@ -41,7 +48,29 @@ pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
         next += count;
     }
     flush(kernel, &mut pending, &mut results);
+    wait_for_carrier(kernel, ops, &results);
     results
+}
+
+/// Waits until veths that were just set up carry packets: until then the kernel drops what a container
+/// sends, and whoever is told "attached" would lose its first packet and with it a second.
+fn wait_for_carrier(kernel: &mut LinuxKernel, ops: &[Op], results: &Results) {
+    let end = Instant::now() + CARRIER_PATIENCE;
+    for (op, _) in ops.iter().zip(results).filter(|(_, result)| result.is_ok()) {
+        let Object::Link(name, Link { kind: LinkKind::Veth | LinkKind::Inner, up: true, .. }) =
+            &op.object
+        else {
+            continue;
+        };
+        if op.verb == Verb::Remove {
+            continue;
+        }
+        let Ok(sockets) = sockets(kernel, &op.place) else { continue };
+        let Some(index) = sockets.indexes.index(name) else { continue };
+        while link::carries(&mut sockets.route, index) == Ok(false) && Instant::now() < end {
+            std::thread::sleep(CARRIER_POLL);
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::kernel::KernelError;
 use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
 use crate::kernel::wire::{self, Message, attribute, attributes, get_ip, get_text, get_u32};
-use crate::names::{self, ALIAS_PREFIX, Mac};
+use crate::names::{self, ALIAS_PREFIX, LINK_GROUP, Mac};
 use crate::plane::{Link, LinkKind, Object, Objects, PortFlags, put};
 
 /// Length of `struct ifinfomsg`.
@@ -56,16 +56,21 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         vxlan: None,
         port: None,
     };
+    let mut grouped = false;
     for (kind, value) in attributes(body, FIXED) {
         match kind {
             IFLA_IFNAME => link.name = get_text(value),
             IFLA_MTU => link.mtu = get_u32(value, 0)?,
             IFLA_IFALIAS => link.alias = get_text(value),
+            IFLA_GROUP => grouped = get_u32(value, 0) == Some(LINK_GROUP),
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_MASTER => link.master = get_u32(value, 0),
             IFLA_LINKINFO => parse_info(&mut link, value),
             _ => {}
         }
+    }
+    if grouped && !link.alias.starts_with(ALIAS_PREFIX) {
+        link.alias = ALIAS_PREFIX.to_owned();
     }
     Some(link)
 }
@@ -178,7 +183,7 @@ const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 /// Makes a bridge or VXLAN device, down and unmarked.
 pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
     let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
-    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu);
+    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu).u32(IFLA_GROUP, LINK_GROUP);
     if let Some(mac) = link.mac {
         message.put(IFLA_ADDRESS, &mac.0);
     }
@@ -224,11 +229,12 @@ pub(crate) fn create_pair(
     netns: u32,
 ) -> Message {
     let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
-    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu);
+    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu).u32(IFLA_GROUP, LINK_GROUP);
     message.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
             data.nest(VETH_INFO_PEER, |peer| {
                 peer.raw(&fixed(0, 0, 0)).text(IFLA_IFNAME, inner_name).u32(IFLA_MTU, inner.mtu);
+                peer.u32(IFLA_GROUP, LINK_GROUP);
                 if let Some(mac) = inner.mac {
                     peer.put(IFLA_ADDRESS, &mac.0);
                 }
@@ -279,6 +285,19 @@ pub(crate) fn delete(name: &str) -> Message {
     let mut message = Message::new(RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(0, 0, 0));
     message.text(IFLA_IFNAME, name);
     message
+}
+
+/// Whether a link carries packets. Asking for one link makes the kernel finish a change of its carrier that
+/// it would otherwise finish later (since Linux 6.8; `linkwatch_sync_dev`).
+pub(crate) fn carries(socket: &mut Socket, index: u32) -> Result<bool, KernelError> {
+    let question = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(index, 0, 0));
+    let mut state = None;
+    socket.ask("state of a link", question, |message| {
+        if message.kind == RTM_NEWLINK {
+            state = attribute(message.body, FIXED, IFLA_OPERSTATE).and_then(|v| v.first().copied());
+        }
+    })?;
+    Ok(matches!(state, Some(IF_OPER_UP | IF_OPER_UNKNOWN)))
 }
 
 /// The index of one link.

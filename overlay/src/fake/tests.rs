@@ -1,0 +1,311 @@
+//! From whatever state, reconciling converges to what is wanted, then plans nothing, and touches nobody
+//! else's things.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::dataplane::{Dataplane, Network, Port, Remote, Sandbox, Subnet, Underlay};
+use crate::lower::lower;
+use crate::names::mac_for;
+use crate::reconcile::{Completeness, Driver, Scope};
+
+/// What varies between wishes; small numbers, so that wishes differ in few things.
+#[derive(Clone, Debug)]
+struct Wish {
+    underlay: Option<u8>,
+    networks: [bool; 3],
+    sandboxes: [[bool; 3]; 3],
+    remotes: u8,
+    backends: u8,
+    mtu: Option<u32>,
+    moved: bool,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let underlay = prop::option::weighted(0.9, 1u8..3);
+    let sandboxes = any::<[[bool; 3]; 3]>();
+    (
+        underlay,
+        any::<[bool; 3]>(),
+        sandboxes,
+        0u8..4,
+        0u8..4,
+        prop::option::of(1300u32..1500),
+        any::<bool>(),
+    )
+        .prop_map(|(underlay, networks, sandboxes, remotes, backends, mtu, moved)| Wish {
+            underlay,
+            networks,
+            sandboxes,
+            remotes,
+            backends,
+            mtu,
+            moved,
+        })
+}
+
+fn ip(text: String) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Network 0 is dual, 1 is IPv6 only and internal, 2 is IPv4 only.
+fn subnets(number: usize) -> Vec<Subnet> {
+    let v4 = Subnet {
+        cidr: format!("10.{number}.0.0/24").parse().unwrap(),
+        gateway: ip(format!("10.{number}.0.1")),
+    };
+    let v6 = Subnet {
+        cidr: format!("fd0{number}::/64").parse().unwrap(),
+        gateway: ip(format!("fd0{number}::1")),
+    };
+    match number {
+        0 => vec![v4, v6],
+        1 => vec![v6],
+        _ => vec![v4],
+    }
+}
+
+fn addresses(number: usize, host: usize) -> Vec<IpAddr> {
+    subnets(number)
+        .iter()
+        .map(|subnet| match subnet.gateway {
+            IpAddr::V4(_) => ip(format!("10.{number}.0.{host}")),
+            IpAddr::V6(_) => ip(format!("fd0{number}::{host}")),
+        })
+        .collect()
+}
+
+fn dataplane(wish: &Wish) -> Dataplane {
+    let vtep = |n: u8| ip(format!("192.0.2.{n}"));
+    let members: BTreeSet<IpAddr> = (1..=4).map(vtep).collect();
+    let underlay = wish.underlay.map(|n| Underlay { vtep: vtep(n), port: 4789, members });
+    let mut networks = BTreeMap::new();
+    for number in (0..3).filter(|number| wish.networks[*number]) {
+        let remotes = (0..wish.remotes).map(|n| {
+            let addresses = addresses(number, 100 + usize::from(n));
+            let mac = mac_for(addresses.iter().copied());
+            Remote { addresses, mac, vtep: vtep(if wish.moved { 3 } else { 4 }) }
+        });
+        let network = Network {
+            id: format!("n{number}"),
+            subnets: subnets(number),
+            internal: number == 1,
+            mtu: wish.mtu,
+            remotes: remotes.collect(),
+            peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
+        };
+        networks.insert(65536 + number as u32, network);
+    }
+    let sandboxes = (0..3).map(|s| (format!("s{s}"), sandbox(wish, s))).collect();
+    Dataplane { underlay, networks, sandboxes }
+}
+
+fn sandbox(wish: &Wish, number: usize) -> Sandbox {
+    let mut attachments = BTreeMap::new();
+    for net in (0..3).filter(|net| wish.sandboxes[number][*net]) {
+        let own = addresses(net, 10 + number);
+        let widen = |address: &IpAddr| {
+            ipnet::IpNet::new(*address, if address.is_ipv4() { 24 } else { 64 }).unwrap()
+        };
+        let port = Port {
+            ifname: format!("eth{net}"),
+            mac: mac_for(own.iter().copied()),
+            addresses: own.iter().map(widen).collect(),
+            default_gateway: true,
+        };
+        attachments.insert(65536 + net as u32, port);
+    }
+    let backends = (0..wish.backends).map(|n| ip(format!("10.0.0.{}", 50 + n))).collect();
+    Sandbox {
+        netns: NetnsRef(format!("/proc/{number}/ns/net").into()),
+        attachments,
+        vips: BTreeMap::from([(ip("10.0.0.200".into()), backends)]),
+        dns_port: wish.backends.is_multiple_of(2).then_some(5353),
+    }
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Want(Wish),
+    Fail(Vec<bool>),
+    Crash(usize),
+    Restart,
+    Hand(prop::sample::Index),
+    Damage(prop::sample::Index),
+    Reopen(usize),
+    Reconcile,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => wish().prop_map(Step::Want),
+        2 => prop::collection::vec(prop::bool::weighted(0.2), 1..60).prop_map(Step::Fail),
+        2 => (0usize..60).prop_map(Step::Crash),
+        1 => Just(Step::Restart),
+        4 => any::<prop::sample::Index>().prop_map(Step::Hand),
+        1 => any::<prop::sample::Index>().prop_map(Step::Damage),
+        1 => (0usize..3).prop_map(Step::Reopen),
+        4 => Just(Step::Reconcile),
+    ]
+}
+
+const PARAMETERS: &[(&str, &str)] = &[
+    ("net/ipv4/ip_forward", "0"),
+    ("net/ipv6/conf/all/forwarding", "0"),
+    ("net/bridge/bridge-nf-call-iptables", "1"),
+    ("net/ipv4/neigh/default/gc_thresh1", "128"),
+];
+
+/// Somebody else's bridge with an address, and one that has a name like ours but no mark.
+fn foreign() -> Vec<Object> {
+    let link = Link {
+        kind: LinkKind::Bridge,
+        alias: String::new(),
+        mac: None,
+        mtu: 1500,
+        master: None,
+        port: None,
+        up: true,
+    };
+    vec![
+        Object::Link("docker0".into(), link.clone()),
+        Object::Address("docker0".into(), "172.17.0.1/16".parse().unwrap()),
+        Object::Link("wbcafe00".into(), link),
+        Object::Address("wbcafe00".into(), "172.18.0.1/16".parse().unwrap()),
+    ]
+}
+
+fn is_foreign(object: &Object) -> bool {
+    foreign().iter().any(|other| other.key() == object.key())
+}
+
+fn happen(driver: &mut Driver<FakeKernel>, desired: &mut Dataplane, step: Step) {
+    let kernel = driver.kernel();
+    match step {
+        Step::Want(wish) => *desired = dataplane(&wish),
+        Step::Fail(which) => kernel.failures = which.into(),
+        Step::Crash(after) => {
+            kernel.failures = std::iter::repeat_n(false, after).chain([true; 500]).collect();
+            driver.reconcile(desired, Completeness::Complete, &Scope::Full);
+            driver.kernel().failures.clear();
+        }
+        Step::Restart => {
+            let mut kernel = kernel.clone();
+            kernel.held.clear();
+            *driver = Driver::new(kernel);
+        }
+        Step::Hand(index) => {
+            let things: Vec<Op> = removable(kernel);
+            if !things.is_empty() {
+                kernel.by_hand(index.get(&things)).unwrap();
+            }
+        }
+        Step::Damage(index) => {
+            let all = kernel.plane.places.values_mut().flat_map(|objects| objects.values_mut());
+            let mut tables: Vec<&mut Object> =
+                all.filter(|object| matches!(object, Object::Table(..))).collect();
+            if !tables.is_empty() {
+                let chosen = index.index(tables.len());
+                if let Object::Table(_, integrity) = &mut *tables[chosen] {
+                    *integrity = Integrity::Damaged;
+                }
+            }
+        }
+        Step::Reopen(number) => {
+            kernel.close_sandbox(&format!("s{number}"));
+            kernel.open_sandbox(&format!("s{number}"));
+        }
+        Step::Reconcile => {
+            driver.reconcile(desired, Completeness::Complete, &Scope::Full);
+        }
+    }
+}
+
+/// Everything a hand could remove, but for parameters, the loopback and strangers.
+fn removable(kernel: &FakeKernel) -> Vec<Op> {
+    let all = kernel.plane.places.iter();
+    let all = all.flat_map(|(place, objects)| objects.values().map(move |object| (place, object)));
+    all.filter(|(_, object)| match object {
+        Object::Sysctl(..) => false,
+        Object::Link(_, link) => link.kind != LinkKind::Loopback && !is_foreign(object),
+        other => !is_foreign(other),
+    })
+    .map(|(place, object)| Op::remove(place.clone(), object.clone()))
+    .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_converges(steps in prop::collection::vec(step(), 1..14), last in wish()) {
+        let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
+        kernel.facts.underlay_mtu = Some(1500);
+        (0..3).for_each(|number| kernel.open_sandbox(&format!("s{number}")));
+        for object in foreign() {
+            put(kernel.plane.places.get_mut(&Place::Host).unwrap(), object);
+        }
+        let mut driver = Driver::new(kernel);
+        let mut desired = Dataplane::default();
+        for step in steps {
+            happen(&mut driver, &mut desired, step);
+        }
+        let desired = dataplane(&last);
+        driver.kernel().failures.clear();
+        let report = driver.reconcile(&desired, Completeness::Complete, &Scope::Full);
+        prop_assert!(report.is_settled(), "{:?}", report.failed);
+        let again = driver.reconcile(&desired, Completeness::Complete, &Scope::Full);
+        let ops: Vec<String> = again.executed.iter().map(ToString::to_string).collect();
+        prop_assert!(ops.is_empty(), "a second look still plans {ops:#?}");
+        check(driver.kernel(), &desired)?;
+    }
+
+    #[test]
+    fn nothing_is_removed_for_an_incomplete_wish(first in wish(), second in wish()) {
+        let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
+        (0..3).for_each(|number| kernel.open_sandbox(&format!("s{number}")));
+        let mut driver = Driver::new(kernel);
+        // The same endpoint, since a device of another one has to be made anew.
+        let second = Wish { underlay: first.underlay, ..second };
+        driver.reconcile(&dataplane(&first), Completeness::Complete, &Scope::Full);
+        let keys = |kernel: &FakeKernel| -> BTreeSet<_> {
+            let all = kernel.plane.places.iter();
+            all.flat_map(|(place, objects)| objects.keys().map(move |key| (place.clone(), key.clone())))
+                .collect()
+        };
+        let before = keys(driver.kernel());
+        driver.reconcile(&dataplane(&second), Completeness::Partial, &Scope::Full);
+        let after = keys(driver.kernel());
+        let lost: Vec<_> = before.difference(&after).collect();
+        prop_assert!(lost.is_empty(), "{lost:?}");
+    }
+}
+
+/// The kernel holds what is wanted, nothing else of ours, and the strangers' things.
+fn check(kernel: &FakeKernel, desired: &Dataplane) -> Result<(), TestCaseError> {
+    let wanted = lower(desired, kernel.facts);
+    for (place, objects) in &kernel.plane.places {
+        let want = wanted.plane.places.get(place).cloned().unwrap_or_default();
+        for (key, object) in &want {
+            let known = !matches!(object, Object::Sysctl(..)) || objects.contains_key(key);
+            let there = objects.get(key).is_some_and(|seen| crate::op::satisfies(object, seen));
+            prop_assert!(!known || there, "{place:?} lacks {object:?}");
+        }
+        for object in objects.values() {
+            let expected = want.contains_key(&object.key())
+                || is_foreign(object)
+                || matches!(object, Object::Sysctl(..))
+                || matches!(object, Object::Link(_, link) if link.kind == LinkKind::Loopback);
+            prop_assert!(expected, "{place:?} still has {object:?}");
+        }
+    }
+    let host = &kernel.plane.places[&Place::Host];
+    for object in foreign() {
+        prop_assert_eq!(host.get(&object.key()), Some(&object));
+    }
+    Ok(())
+}
