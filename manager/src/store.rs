@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use crate::raft::fence::{Boot, Incarnation, Known, Refusal};
+pub use crate::raft::fence::{Boot, Incarnation, Known, NotAnIncarnation, Refusal};
 pub use crate::raft::identity::IdentityError;
 pub use crate::raft::log::memory::{MemoryDisk, SyncFails};
 pub use crate::raft::mark::Mark;

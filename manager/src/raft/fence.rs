@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,28 @@ pub struct Incarnation(pub u64);
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Text that is not what [`Incarnation`] prints.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no storage incarnation; it has {INCARNATION_DIGITS} hex digits")]
+pub struct NotAnIncarnation {
+    pub text: String,
+}
+
+const INCARNATION_DIGITS: usize = 16;
+
+impl FromStr for Incarnation {
+    type Err = NotAnIncarnation;
+
+    fn from_str(text: &str) -> Result<Self, NotAnIncarnation> {
+        let wrong = || NotAnIncarnation { text: text.to_owned() };
+        let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if text.len() != INCARNATION_DIGITS || !digits {
+            return Err(wrong());
+        }
+        u64::from_str_radix(text, 16).map(Incarnation).map_err(|_| wrong())
     }
 }
 
@@ -314,6 +337,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_incarnation_is_read_as_it_is_printed(bits: u64) {
+            let incarnation = Incarnation(bits);
+            prop_assert_eq!(incarnation.to_string().parse(), Ok(incarnation));
+        }
+
+        #[test]
+        fn other_text_is_no_incarnation(text in "[+0-9a-g]{0,18}") {
+            if let Ok(incarnation) = text.parse::<Incarnation>() {
+                prop_assert_eq!(incarnation.to_string(), text);
+            }
+        }
+
         // A store that keeps its promises is never refused, whatever is lost or overtaken.
         #[test]
         fn an_honest_store_is_never_refused(

@@ -93,3 +93,52 @@ fn check_commands<M: Machine>(rpc: &AppendEntriesRequest<TypeConfig>) -> Result<
 fn stopped(error: impl std::fmt::Display) -> Refusal {
     Refusal::Stopped { reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::raft::types::{Blob, Entry, Vote, log_id};
+
+    /// Knows one command.
+    #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+    struct Old;
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    enum OldCommand {
+        Known,
+    }
+
+    impl Machine for Old {
+        type Proposal = OldCommand;
+        type Outcome = ();
+
+        fn apply(&mut self, _index: u64, OldCommand::Known: &OldCommand) {}
+    }
+
+    #[derive(Serialize)]
+    enum NewCommand {
+        Known,
+        Added { by: u8 },
+    }
+
+    fn append(command: &NewCommand) -> AppendEntriesRequest<TypeConfig> {
+        let bytes = codec::encode("a command", command).expect("encodes");
+        let entry =
+            Entry { log_id: log_id(1, 1), payload: EntryPayload::Normal(Blob(bytes.into())) };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: None,
+            entries: vec![entry],
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn a_command_of_a_later_version_is_not_acknowledged() {
+        assert_eq!(check_commands::<Old>(&append(&NewCommand::Known)), Ok(()));
+        let refused = check_commands::<Old>(&append(&NewCommand::Added { by: 2 }));
+        assert!(matches!(refused, Err(Refusal::UnknownCommand { .. })), "{refused:?}");
+    }
+}

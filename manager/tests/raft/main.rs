@@ -6,6 +6,7 @@ mod damage;
 mod fencing;
 mod limits;
 mod members;
+mod model;
 mod partition;
 mod simulation;
 mod support;
