@@ -172,3 +172,26 @@ async fn one_connection_too_many_is_closed_at_once() {
     let reply = ask_tcp(other, &message("web.", RecordType::A)).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
 }
+
+/// One sandbox sends noise as fast as it can; another is answered every time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn noise_does_not_silence_the_neighbours() {
+    let (server, noisy) = serve(zones(Synced::Complete), asker(&["n1"]));
+    let quiet = add(&server, "quiet", asker(&["n1"]));
+    let (tell, stop) = std::sync::mpsc::channel::<()>();
+    let noise = std::thread::spawn(move || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            // The reply buffer of the noisy one fills up, which must not hold the server either.
+            let _ = socket.send_to(&[0x55; 64], noisy);
+        }
+    });
+    for _ in 0..500 {
+        let reply = ask_udp(quiet, &message("web.", RecordType::A)).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+    }
+    drop(tell);
+    noise.join().unwrap();
+    let heard = server.stats("c1").unwrap().queries;
+    assert!(heard > 500, "the noise was there: {heard}");
+}
