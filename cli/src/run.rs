@@ -12,7 +12,7 @@ use clap::{
 };
 
 use crate::{
-    args::{Cli, Command, unsupported::is_unsupported},
+    args::{Cli, Command, connection, unsupported::is_unsupported},
     client::Client,
     commands::{self, Context, Terminal},
     error::{CliError, EXIT_USAGE},
@@ -23,7 +23,7 @@ use crate::{
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let cli = match read(&argv) {
         Ok(cli) => cli,
-        Err(Refusal::Clap(error)) => return ExitCode::from(explain(&error)),
+        Err(Refusal::Clap(command, error)) => return ExitCode::from(explain(&command, &error)),
         Err(Refusal::Ours(error)) => return finish(Err(error)),
     };
     finish(execute(cli))
@@ -32,22 +32,32 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 /// Why the arguments were not understood, or that they asked for help.
 #[derive(Debug)]
 pub enum Refusal {
-    Clap(clap::Error),
+    /// In which command, and what.
+    Clap(String, clap::Error),
     Ours(CliError),
+}
+
+/// The whole command line, as clap sees it.
+pub fn command() -> clap::Command {
+    connection::copy_to_commands(Cli::command())
 }
 
 /// Reads the arguments. A flag of Docker's that is not built is told from an unknown one.
 pub fn read(argv: &[OsString]) -> Result<Cli, Refusal> {
-    let matches = Cli::command().try_get_matches_from(argv);
-    let error = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let parsed = command().try_get_matches_from(argv).and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        cli.connection.refine(&matches);
+        Ok(cli)
+    });
+    let error = match parsed {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
+    let command = command_path(argv);
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
     {
         let flag = flag.split('=').next().unwrap_or(flag);
-        let command = command_path(argv);
         if is_unsupported(&command, flag) {
             return Err(Refusal::Ours(CliError::unsupported(command, flag)));
         }
@@ -57,14 +67,14 @@ pub fn read(argv: &[OsString]) -> Result<Cli, Refusal> {
         && let Some(source) = std::error::Error::source(&error)
         && let Some(value) = source.to_string().strip_prefix("unsupported: ")
     {
-        return Err(Refusal::Ours(CliError::unsupported(command_path(argv), value)));
+        return Err(Refusal::Ours(CliError::unsupported(command, value)));
     }
-    Err(Refusal::Clap(error))
+    Err(Refusal::Clap(command, error))
 }
 
 /// The words of the command, such as `service create`.
 fn command_path(argv: &[OsString]) -> String {
-    let mut command = Cli::command();
+    let mut command = command();
     let mut path = Vec::new();
     for word in argv.iter().skip(1).filter_map(|word| word.to_str()) {
         let Some(found) = command.find_subcommand(word).cloned() else { continue };
@@ -75,7 +85,7 @@ fn command_path(argv: &[OsString]) -> String {
 }
 
 /// Prints what clap found, in the form of all our errors.
-fn explain(error: &clap::Error) -> u8 {
+fn explain(command: &str, error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // Nothing can be done about a closed standard output.
@@ -88,33 +98,35 @@ fn explain(error: &clap::Error) -> u8 {
         }
         // The kinds are clap's, not ours: all others are wrong usage.
         _ => {
-            let (why, hint) = usage_words(error);
             let mut err = io::stderr().lock();
-            let _ = writeln!(err, "error: {why}");
-            let _ = writeln!(err, "hint: {hint}");
+            let _ = write!(err, "{}", usage_words(command, error));
             EXIT_USAGE
         }
     }
 }
 
-/// Clap's message in one line, and the next command.
-pub fn usage_words(error: &clap::Error) -> (String, String) {
+/// Clap's message as one line, and the next command as another.
+pub fn usage_words(command: &str, error: &clap::Error) -> String {
     let text = error.to_string();
-    let body: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let mut body: Vec<&str> = Vec::new();
+    let mut tip = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("Usage:") || line.starts_with("For more") {
+            break;
+        }
+        match line.strip_prefix("tip: ") {
+            // How to pass a flag as a value is no advice: nobody wanted that.
+            Some(text) if text.contains("similar") => tip = Some(text.to_owned()),
+            Some(_) => {}
+            None => body.push(line),
+        }
+    }
     let joined = body.join(" ");
-    let why = joined.strip_prefix("error: ").unwrap_or(&joined);
-    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
-    let command: Vec<&str> = usage
-        .unwrap_or("weft")
-        .split_whitespace()
-        .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
-        .collect();
-    (one_line(why), format!("{} --help", command.join(" ")))
+    let why = one_line(joined.strip_prefix("error: ").unwrap_or(&joined));
+    let whole = format!("weft {command}");
+    let whole = whole.trim_end();
+    let hint = one_line(&tip.unwrap_or_else(|| format!("{whole} --help")));
+    format!("error: {}: {why}\nhint: {hint}\n", if command.is_empty() { "weft" } else { command })
 }
 
 fn execute(cli: Cli) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 //! never starts with half of its arguments understood.
 
 pub mod cluster;
+pub mod connection;
 pub mod container;
 pub mod daemon;
 pub mod network;
@@ -14,10 +15,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use connection::Connection;
 pub use daemon::DaemonArgs;
-
-/// Where the daemon of this machine listens.
-pub const DEFAULT_HOST: &str = "unix:///run/weft/weft.sock";
 
 /// Containers of many hosts in one network.
 #[derive(Debug, Parser)]
@@ -33,31 +32,6 @@ pub struct Cli {
     pub connection: Connection,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How to reach the daemon.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connection")]
-pub struct Connection {
-    /// Daemon to talk to: unix:///PATH or tcp://HOST:PORT
-    #[arg(
-        short = 'H',
-        long,
-        env = "WEFT_HOST",
-        default_value = DEFAULT_HOST,
-        value_name = "URI",
-        global = true
-    )]
-    pub host: String,
-    /// Root certificate of the cluster, PEM (for tcp://)
-    #[arg(long, value_name = "FILE", global = true)]
-    pub tls_ca: Option<PathBuf>,
-    /// Certificate of this client, PEM (for tcp://)
-    #[arg(long, value_name = "FILE", global = true)]
-    pub tls_cert: Option<PathBuf>,
-    /// Key of this client, PEM (for tcp://)
-    #[arg(long, value_name = "FILE", global = true)]
-    pub tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

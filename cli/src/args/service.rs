@@ -129,6 +129,7 @@ pub struct WaitArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct ServiceCreateArgs {
     /// Name of the service [default: a random one]
     #[arg(long)]
@@ -180,6 +181,7 @@ pub struct ServiceCreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct ServiceUpdateArgs {
     #[command(flatten)]
     pub settings: Settings,

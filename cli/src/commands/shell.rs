@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use clap::CommandFactory;
-
-use crate::{args::Cli, error::CliError};
+use crate::{error::CliError, run};
 
 /// Prints a completion script.
 pub fn completion(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "weft", &mut text);
+    clap_complete::generate(shell, &mut run::command(), "weft", &mut text);
     std::io::Write::write_all(&mut std::io::stdout(), &text)?;
     Ok(())
 }
@@ -18,7 +16,7 @@ pub fn completion(shell: clap_complete::Shell) -> Result<(), CliError> {
 pub fn man(dir: &Path) -> Result<(), CliError> {
     let failed = |source| CliError::Io { what: dir.display().to_string(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+    clap_mangen::generate_to(run::command(), dir).map_err(failed)
 }
 
 #[cfg(test)]
@@ -45,9 +43,9 @@ mod tests {
             [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
         {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "weft", &mut text);
+            clap_complete::generate(shell, &mut run::command(), "weft", &mut text);
             let text = String::from_utf8(text).unwrap();
-            assert!(text.contains("service"), "{shell}");
+            assert!(text.contains("service") && !text.contains("p2p"), "{shell}");
         }
     }
 }

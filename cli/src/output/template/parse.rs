@@ -52,14 +52,14 @@ pub(super) fn parse(tokens: Vec<Spanned>) -> Result<Vec<Node>, TemplateError> {
     let mut parser = Parser { tokens: tokens.into_iter().peekable(), line: 1, depth: 0, loops: 0 };
     let (nodes, end) = parser.block()?;
     match end {
-        End::Text => Ok(nodes),
-        End::End => parser.fail("unexpected {{end}}"),
-        End::Else | End::ElseIf | End::ElseWith => parser.fail("unexpected {{else}}"),
+        Stop::Text => Ok(nodes),
+        Stop::End => parser.fail("unexpected {{end}}"),
+        Stop::Else | Stop::ElseIf | Stop::ElseWith => parser.fail("unexpected {{else}}"),
     }
 }
 
 /// What ended a list of nodes.
-enum End {
+enum Stop {
     Text,
     End,
     Else,
@@ -97,12 +97,12 @@ impl Parser {
         Ok(())
     }
 
-    fn block(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn block(&mut self) -> Result<(Vec<Node>, Stop), TemplateError> {
         self.deeper()?;
         let mut nodes = Vec::new();
         let end = loop {
             match self.next() {
-                None => break End::Text,
+                None => break Stop::Text,
                 Some(Token::Text(text)) => nodes.push(Node::Text(text)),
                 Some(Token::Open) => match self.action()? {
                     Ok(node) => nodes.push(node),
@@ -116,7 +116,7 @@ impl Parser {
     }
 
     /// One action; the inner `Err` is an action that ends the block.
-    fn action(&mut self) -> Result<Result<Node, End>, TemplateError> {
+    fn action(&mut self) -> Result<Result<Node, Stop>, TemplateError> {
         let keyword = match self.peek() {
             Some(Token::Word(word)) => word.clone(),
             Some(Token::Close) => return self.fail("missing value for command"),
@@ -134,7 +134,7 @@ impl Parser {
             "end" => {
                 self.next();
                 self.close()?;
-                Ok(Err(End::End))
+                Ok(Err(Stop::End))
             }
             "break" | "continue" => {
                 self.next();
@@ -154,13 +154,13 @@ impl Parser {
         }
     }
 
-    fn after_else(&mut self) -> Result<End, TemplateError> {
+    fn after_else(&mut self) -> Result<Stop, TemplateError> {
         let end = match self.peek() {
-            Some(Token::Word(word)) if word == "if" => End::ElseIf,
-            Some(Token::Word(word)) if word == "with" => End::ElseWith,
+            Some(Token::Word(word)) if word == "if" => Stop::ElseIf,
+            Some(Token::Word(word)) if word == "with" => Stop::ElseWith,
             _ => {
                 self.close()?;
-                return Ok(End::Else);
+                return Ok(Stop::Else);
             }
         };
         self.next();
@@ -175,18 +175,18 @@ impl Parser {
         let (body, end) = self.block()?;
         self.loops -= usize::from(keyword == "range");
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else => match self.block()? {
-                (nodes, End::End) => nodes,
-                (_, End::Text) => return self.fail("unexpected EOF"),
-                (_, End::Else | End::ElseIf | End::ElseWith) => {
+            Stop::End => Vec::new(),
+            Stop::Else => match self.block()? {
+                (nodes, Stop::End) => nodes,
+                (_, Stop::Text) => return self.fail("unexpected EOF"),
+                (_, Stop::Else | Stop::ElseIf | Stop::ElseWith) => {
                     return self.fail("expected end; found {{else}}");
                 }
             },
             // `{{else if x}}` is `{{else}}{{if x}}` with one `{{end}}` for both.
-            End::ElseIf => vec![self.control("if")?],
-            End::ElseWith => vec![self.control("with")?],
-            End::Text => return self.fail("unexpected EOF"),
+            Stop::ElseIf => vec![self.control("if")?],
+            Stop::ElseWith => vec![self.control("with")?],
+            Stop::Text => return self.fail("unexpected EOF"),
         };
         self.depth -= 1;
         Ok(match keyword {
