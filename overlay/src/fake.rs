@@ -152,6 +152,7 @@ impl FakeKernel {
             Object::Flows { .. } | Object::Link(..) => return Err(refused(libc::EINVAL)),
             Object::Route { .. }
             | Object::Rule(_)
+            | Object::Passage(_)
             | Object::Barrier { .. }
             | Object::Address(..)
             | Object::Fdb(_)

@@ -27,5 +27,6 @@ pub use names::{Mac, mac_for};
 pub use op::{Op, Verb};
 pub use plane::{Object, Place, Plane};
 pub use reconcile::{
-    Changes, Completeness, Driver, Failure, Reconciler, ReconcilerError, Report, Scope,
+    Changes, Completeness, Driver, FOREIGN_DROP_HINT, Failure, Reconciler, ReconcilerError, Report,
+    Scope,
 };

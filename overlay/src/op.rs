@@ -59,6 +59,12 @@ impl fmt::Display for Op {
                     write!(f, "nft add element {element}")
                 }
             },
+            Object::Passage(family) => {
+                let family = if *family == Family::V6 { "ip6" } else { "ip" };
+                let verb = if self.verb == Verb::Remove { "delete" } else { "insert" };
+                write!(f, "nft {verb} rule {family} filter DOCKER-USER")?;
+                write!(f, " meta mark and 0x1000 == 0x1000 accept comment \"weft\"")
+            }
             Object::Rule(rule) => {
                 let six = if rule.family == Family::V6 { " -6" } else { "" };
                 write!(f, "ip{six} rule {verb} iif {} priority {}", rule.iif, rule.priority)?;

@@ -41,6 +41,8 @@ pub enum Key {
     Table(Table),
     /// An element of a set or map.
     Element(Set, Vec<Field>),
+    /// Our rule in Docker's chain.
+    Passage(Family),
     /// A policy rule: all of it.
     Rule(Rule),
     /// A route with no device.
@@ -79,6 +81,9 @@ pub enum Object {
     Table(Table, Integrity),
     /// One element of a set.
     Element(Element),
+    /// A rule in Docker's `DOCKER-USER` chain that accepts what our own forward chain has marked. The only
+    /// thing of ours in somebody else's table; it carries a comment with our name.
+    Passage(Family),
     /// A policy routing rule.
     Rule(Rule),
     /// A `prohibit` route.
@@ -293,6 +298,7 @@ impl Object {
         match self {
             Object::Table(table, _) => Key::Table(*table),
             Object::Element(element) => Key::Element(element.set, element.key.clone()),
+            Object::Passage(family) => Key::Passage(*family),
             Object::Rule(rule) => Key::Rule(rule.clone()),
             Object::Barrier { table, net } => Key::Barrier(*table, *net),
             Object::Link(name, link) => Key::Link(link.kind.order(), name.clone()),
@@ -326,6 +332,7 @@ impl Object {
                 .collect(),
             Object::Table(..)
             | Object::Element(_)
+            | Object::Passage(_)
             | Object::Rule(_)
             | Object::Barrier { .. }
             | Object::Link(..)

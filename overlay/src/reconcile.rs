@@ -36,7 +36,15 @@ pub struct Report {
     pub failed: Vec<Failure>,
     /// Places that could not be looked at: the host (`None`) or sandboxes, by key.
     pub unreachable: BTreeMap<Option<String>, KernelError>,
+    /// Whether a firewall that is not ours drops forwarded packets by default, and offers no place for an
+    /// exception: containers may not get out. The fix is a rule of the administrator's that accepts packets
+    /// with mark 0x1000/0x1000 ([`FOREIGN_DROP_HINT`]).
+    pub foreign_drop: bool,
 }
+
+/// What to tell an administrator when [`Report::foreign_drop`] is set.
+pub const FOREIGN_DROP_HINT: &str =
+    "another firewall drops forwarded packets; let it accept those with mark 0x1000/0x1000";
 
 impl Report {
     /// Whether the kernel is as wanted.
@@ -156,6 +164,7 @@ impl<K: Kernel> Driver<K> {
         if !seen.plane.places.contains_key(&Place::Host) {
             return None;
         }
+        report.foreign_drop = seen.facts.foreign_drop && !desired.networks.is_empty();
         let wanted = lower(desired, seen.facts);
         let sandboxes = self.sandboxes_to_see(desired, &wanted, &seen, scope);
         let inside = self.kernel.observe(&Look { host: None, sandboxes });

@@ -5,28 +5,32 @@ use std::net::IpAddr;
 use super::KernelError;
 use super::socket::Socket;
 use super::uapi::*;
-use super::wire::{Message, attribute, family_byte, get_ip};
+use super::wire::{Message, attribute, family_byte, get_ip, get_u32};
 
 /// Length of `struct nfgenmsg`.
 const FIXED: usize = 4;
 
-/// Forgets connections that were made to `vip` and are answered by `backend`, whatever their protocol: the
-/// next packet of each chooses again. One that is already gone is no error.
-pub(crate) fn forget(socket: &mut Socket, vip: IpAddr, backend: IpAddr) -> Result<(), KernelError> {
-    let family = family_byte(vip);
-    let kind = |message| NFNL_SUBSYS_CTNETLINK << 8 | message;
-    let question =
-        Message::new(kind(IPCTNL_MSG_CT_GET), NLM_F_REQUEST | NLM_F_DUMP, &[family, 0, 0, 0]);
+/// Forgets connections that were made to a VIP and are answered by a backend of `pairs` (VIP, backend),
+/// whatever their protocol: the next packet of each chooses again. One that is already gone is no error.
+///
+/// One dump serves all pairs: the kernel walks the whole machine's table for each (about 10 ms for 256 Ki
+/// buckets), so it is not even asked in a namespace without connections.
+pub(crate) fn forget(socket: &mut Socket, pairs: &[(IpAddr, IpAddr)]) -> Result<(), KernelError> {
+    if count(socket)? == Some(0) {
+        return Ok(());
+    }
+    let question = Message::new(kind(IPCTNL_MSG_CT_GET), NLM_F_REQUEST | NLM_F_DUMP, &[0; FIXED]);
     let found = socket.dump("conntrack", &question, |message, rows| {
         let tuple = |which| attribute(message.body, FIXED, which);
-        let matches = tuple(CTA_TUPLE_ORIG).and_then(|tuple| end(tuple, End::Destination))
-            == Some(vip)
-            && tuple(CTA_TUPLE_REPLY).and_then(|tuple| end(tuple, End::Source)) == Some(backend);
-        if matches && let Some(tuple) = tuple(CTA_TUPLE_ORIG) {
-            rows.push((tuple.to_vec(), tuple_id(message.body)));
+        let vip = tuple(CTA_TUPLE_ORIG).and_then(|tuple| end(tuple, End::Destination));
+        let backend = tuple(CTA_TUPLE_REPLY).and_then(|tuple| end(tuple, End::Source));
+        if let (Some(vip), Some(backend), Some(tuple)) = (vip, backend, tuple(CTA_TUPLE_ORIG))
+            && pairs.contains(&(vip, backend))
+        {
+            rows.push((family_byte(vip), tuple.to_vec(), tuple_id(message.body)));
         }
     })?;
-    let deletions = found.into_iter().map(|(tuple, id)| {
+    let deletions = found.into_iter().map(|(family, tuple, id)| {
         let flags = NLM_F_REQUEST | NLM_F_ACK;
         let mut message = Message::new(kind(IPCTNL_MSG_CT_DELETE), flags, &[family, 0, 0, 0]);
         message.put(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple);
@@ -39,6 +43,22 @@ pub(crate) fn forget(socket: &mut Socket, vip: IpAddr, backend: IpAddr) -> Resul
     let answers = answers.map_err(|error| KernelError::io("conntrack deletion", &error))?;
     let failed = answers.into_iter().filter_map(Result::err).find(|errno| *errno != libc::ENOENT);
     failed.map_or(Ok(()), |errno| Err(KernelError::errno("conntrack deletion", errno)))
+}
+
+fn kind(message: u16) -> u16 {
+    NFNL_SUBSYS_CTNETLINK << 8 | message
+}
+
+/// How many connections the namespace has, where the kernel says.
+fn count(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
+    let flags = NLM_F_REQUEST | NLM_F_ACK;
+    let question = Message::new(kind(IPCTNL_MSG_CT_GET_STATS), flags, &[0; FIXED]);
+    let mut entries = None;
+    socket.ask("conntrack count", question, |message| {
+        let value = attribute(message.body, FIXED, CTA_STATS_GLOBAL_ENTRIES);
+        entries = value.and_then(|value| get_u32(value, 0)).map(u32::from_be);
+    })?;
+    Ok(entries)
 }
 
 /// The entry's id: a new connection with the same ports is not the one that was seen.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::netns::Netns;
 use super::nft::compile::{self, Skeletons};
-use super::nft::{element, family, ruleset};
+use super::nft::{element, family, foreign, ruleset};
 use super::route::{self, Indexes};
 use super::socket::Socket;
 use super::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook, sysctl};
 use crate::dataplane::NetnsRef;
+use crate::lower::Facts;
 use crate::op::Op;
-use crate::plane::{Integrity, Object, Objects, Place, Table, put};
+use crate::plane::{Family, Integrity, Object, Objects, Place, Table, put};
 
 mod execute;
 
@@ -111,9 +112,28 @@ impl LinuxKernel {
         self.host.tables(&[Table::Host, Table::Bridge], &self.skeletons, &mut objects)?;
         sysctl::read(&look.sysctls).into_iter().for_each(|object| put(&mut objects, object));
         seen.facts.underlay_mtu = links.underlay_mtu;
-        seen.facts.foreign_forward =
-            ruleset::foreign_forward(&mut self.host.netfilter)? || sysctl::legacy_iptables();
+        self.look_at_others(&mut objects, &mut seen.facts)?;
         Ok(objects)
+    }
+
+    /// What other people's firewalls mean for us, and our rules in them.
+    fn look_at_others(
+        &mut self,
+        objects: &mut Objects,
+        facts: &mut Facts,
+    ) -> Result<(), KernelError> {
+        let socket = &mut self.host.netfilter;
+        let foreign = foreign::look(socket)?;
+        facts.foreign_forward = foreign.forward || sysctl::legacy_iptables();
+        [facts.docker_user4, facts.docker_user6] = foreign.docker;
+        facts.foreign_drop =
+            foreign.drop.iter().zip(foreign.docker).any(|(drop, user)| *drop && !user);
+        for (there, family) in foreign.docker.into_iter().zip([Family::V4, Family::V6]) {
+            if there && foreign::find(socket, &self.skeletons, family)?.is_some() {
+                put(objects, Object::Passage(family));
+            }
+        }
+        Ok(())
     }
 
     fn look_inside(&mut self, key: &str, look: &SandboxLook) -> Result<Objects, KernelError> {

@@ -126,6 +126,11 @@ pub const NFNLGRP_NFTABLES: i32 = 7;
 
 // nf_tables.h
 pub const NFPROTO_INET: u8 = 1;
+pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_IPV6: u8 = 10;
+pub const NF_DROP: u32 = 0;
+pub const NFT_MSG_DELRULE: u16 = 8;
+pub const NFTA_RULE_HANDLE: u16 = 3;
 pub const NFPROTO_BRIDGE: u8 = 7;
 pub const NFT_MSG_NEWTABLE: u16 = 0;
 pub const NFT_MSG_GETTABLE: u16 = 1;
@@ -176,6 +181,8 @@ pub const NF_INET_FORWARD: u32 = 2;
 // nfnetlink_conntrack.h
 pub const IPCTNL_MSG_CT_GET: u16 = 1;
 pub const IPCTNL_MSG_CT_DELETE: u16 = 2;
+pub const IPCTNL_MSG_CT_GET_STATS: u16 = 5;
+pub const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 pub const CTA_TUPLE_ORIG: u16 = 1;
 pub const CTA_TUPLE_REPLY: u16 = 2;
 pub const CTA_ID: u16 = 12;

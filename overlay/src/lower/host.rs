@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Facts;
 use crate::dataplane::{Dataplane, Underlay};
-use crate::plane::{Element, Field, Integrity, Object, Objects, Set, Setting, Table, put};
+use crate::plane::{Element, Family, Field, Integrity, Object, Objects, Set, Setting, Table, put};
 
 /// Neighbour table limits never go below the kernel's own defaults (128, 512, 1024).
 const GC_THRESH: [u64; 3] = [128, 512, 1024];
@@ -17,6 +17,11 @@ pub(super) fn lower(host: &mut Objects, dataplane: &Dataplane, facts: Facts) {
     }
     forwarding(host, dataplane);
     neighbour_limits(host, dataplane);
+    for (there, family) in [(facts.docker_user4, Family::V4), (facts.docker_user6, Family::V6)] {
+        if there {
+            put(host, Object::Passage(family));
+        }
+    }
     if !facts.foreign_forward {
         // Only where nobody filters forwarded packets: Docker and Kubernetes rely on the value 1.
         for path in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {

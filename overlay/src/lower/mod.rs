@@ -19,6 +19,12 @@ pub struct Facts {
     /// Whether somebody else's firewall hooks forwarded packets, so that bridged frames must go on passing
     /// through it if they did (Docker and Kubernetes need that).
     pub foreign_forward: bool,
+    /// Whether Docker's chain for its users' rules exists, for IPv4.
+    pub docker_user4: bool,
+    /// The same for IPv6.
+    pub docker_user6: bool,
+    /// Whether somebody else drops forwarded packets by default where we have no way to make an exception.
+    pub foreign_drop: bool,
 }
 
 /// The wanted plane, and which veth leads where.

@@ -82,7 +82,7 @@ fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
     match object {
         Object::Table(..) => (0, None),
         Object::Element(_) => (1, None),
-        Object::Rule(_) => (2, None),
+        Object::Passage(_) | Object::Rule(_) => (2, None),
         Object::Barrier { .. } => (3, None),
         Object::Link(_, link) => (4, Some(link.kind.order())),
         Object::Sysctl(..) => (5, None),
@@ -182,6 +182,7 @@ fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
         Object::Element(element) if !has_table(want, element.set.table()) => None,
         Object::Table(..)
         | Object::Element(_)
+        | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Address(..)

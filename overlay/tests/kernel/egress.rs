@@ -158,3 +158,53 @@ fn bridged_frames_pass_with_br_netfilter_on_and_off() {
     lab.settle();
     assert_eq!(host.sh(&format!("cat {path}")).trim(), "1", "others need it");
 }
+
+#[test]
+fn docker_with_its_forward_drop_lets_us_pass_and_keeps_its_own_rules() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
+    let _b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24"])]);
+    let outside = plug(&lab.switch, 9);
+    outside.serve_tcp("192.0.2.9:80", "out");
+    let host = &lab.nodes[0].space;
+    // As Docker sets it up.
+    host.sh(
+        "iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; iptables -P FORWARD DROP; \
+         iptables -I FORWARD -j DOCKER-USER; \
+         test ! -e /proc/sys/net/bridge || echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables",
+    );
+    let before = host.sh("iptables-save | grep -v '^#'");
+    let report = lab.nodes[0].settle();
+    assert!(!report.foreign_drop, "Docker offers a place");
+    assert!(a.pings("10.1.0.3"), "inside one bridge");
+    assert_eq!(a.ask_tcp("192.0.2.9:80").unwrap(), "out 192.0.2.1");
+    // Docker's own tool still reads and edits its chain.
+    host.sh("iptables -S DOCKER-USER; iptables -A DOCKER-USER -s 203.0.113.1 -j DROP");
+    host.sh("iptables -D DOCKER-USER -s 203.0.113.1 -j DROP");
+    // Docker, restarted, empties it.
+    host.sh("iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN");
+    assert!(!a.pings("192.0.2.9"), "without the rule Docker drops: the test can fail");
+    lab.settle();
+    assert!(a.pings("192.0.2.9"));
+    let node = &mut lab.nodes[0];
+    node.desired.networks.clear();
+    node.desired.sandboxes.clear();
+    node.settle();
+    let after = node.space.sh("iptables-save | grep -v '^#'");
+    let plain = |text: &str| {
+        text.lines().map(|l| l.split(" [").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(plain(&after), plain(&before));
+}
+
+#[test]
+fn a_firewall_that_drops_without_a_place_for_us_is_reported() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    lab.nodes[0].space.sh("nft add table inet fw; \
+         nft add chain inet fw f '{ type filter hook forward priority 0; policy drop; }'");
+    assert!(lab.nodes[0].settle().foreign_drop);
+    lab.nodes[0].space.sh("nft delete table inet fw");
+    assert!(!lab.nodes[0].settle().foreign_drop);
+}

@@ -83,7 +83,7 @@ enum Class {
 
 fn class(object: &Object) -> Class {
     match object {
-        Object::Table(..) | Object::Element(_) => Class::Nft,
+        Object::Table(..) | Object::Element(_) | Object::Passage(_) => Class::Nft,
         Object::Sysctl(..) => Class::Sysctl,
         Object::Flows { .. } => Class::Flows,
         Object::Rule(_)
@@ -162,10 +162,15 @@ fn sysctls(
 }
 
 fn flows(kernel: &mut LinuxKernel, ops: &[Op], run: std::ops::Range<usize>, results: &mut Results) {
-    for index in run {
-        let Object::Flows { vip, backend } = ops[index].object else { continue };
-        results[index] = sockets(kernel, &ops[index].place)
-            .and_then(|sockets| conntrack::forget(&mut sockets.netfilter, vip, backend));
+    for (place, group) in by_place(ops, run) {
+        let pair = |index: &usize| match ops[*index].object {
+            Object::Flows { vip, backend } => Some((vip, backend)),
+            _ => None,
+        };
+        let pairs: Vec<_> = group.iter().filter_map(pair).collect();
+        let outcome = sockets(kernel, &place)
+            .and_then(|sockets| conntrack::forget(&mut sockets.netfilter, &pairs));
+        group.into_iter().for_each(|index| results[index] = outcome.clone());
     }
 }
 
@@ -243,6 +248,7 @@ fn references(object: &Object) -> Vec<String> {
         ) => vec![link.clone()],
         Object::Table(..)
         | Object::Element(_)
+        | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Link(..)
@@ -338,6 +344,7 @@ fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
         Object::Route { net, via, link } => policy::add_route(*net, *via, indexes.need(link)?),
         Object::Table(..)
         | Object::Element(_)
+        | Object::Passage(_)
         | Object::Link(..)
         | Object::Sysctl(..)
         | Object::Flows { .. } => return Err(KernelError::Senseless { op: op.to_string() }),

@@ -6,6 +6,7 @@
 
 pub(crate) mod compile;
 pub(crate) mod element;
+pub(crate) mod foreign;
 pub(crate) mod ruleset;
 pub(crate) mod transaction;
 

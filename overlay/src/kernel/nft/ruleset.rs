@@ -4,7 +4,7 @@ use super::{FIXED, NAME, family, message};
 use crate::kernel::KernelError;
 use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
-use crate::kernel::wire::{Message, attribute, attributes, get_text, get_u32};
+use crate::kernel::wire::{Message, attribute, attributes, get_text};
 use crate::plane::Table;
 
 /// One message's worth: a chain, a set or a rule, as attributes.
@@ -98,7 +98,7 @@ pub(crate) fn install(table: Table, ruleset: &Ruleset) -> Vec<Message> {
 
 /// Writes a rule's expressions as they were listed, but for one attribute: of an expression that writes a
 /// header option the kernel lists flags, and refuses to be given them (`nft_exthdr_tcp_set_init`).
-fn write_expressions(message: &mut Message, listed: &[u8]) {
+pub(crate) fn write_expressions(message: &mut Message, listed: &[u8]) {
     message.nest(NFTA_RULE_EXPRESSIONS, |list| {
         for (_, expression) in attributes(listed, 0) {
             let name = attribute(expression, 0, NFTA_EXPR_NAME).map(get_text).unwrap_or_default();
@@ -133,19 +133,12 @@ pub(crate) fn delete_table(family: u8) -> Message {
     delete
 }
 
-/// Whether a table that is not ours hooks forwarded packets. The table is all that `iptables` leaves too.
-pub(crate) fn foreign_forward(socket: &mut Socket) -> Result<bool, KernelError> {
-    let question = message(NFT_MSG_GETCHAIN, NLM_F_REQUEST | NLM_F_DUMP, 0);
-    let found = socket.dump("nftables chains", &question, |message, rows| {
-        let get = |kind| attribute(message.body, FIXED, kind);
-        let ours = get(NFTA_CHAIN_TABLE).map(get_text).as_deref() == Some(NAME);
-        let hook = get(NFTA_CHAIN_HOOK).and_then(|hook| attribute(hook, 0, NFTA_HOOK_HOOKNUM));
-        let hook = hook.and_then(|number| get_u32(number, 0)).map(u32::from_be);
-        // Bridge and netdev tables see bridged frames by themselves.
-        let ip = message.body.first().is_some_and(|family| [1, 2, 10].contains(family));
-        if ip && !ours && hook == Some(NF_INET_FORWARD) {
-            rows.push(());
-        }
-    })?;
-    Ok(!found.is_empty())
+impl Ruleset {
+    /// The only rule of a chain.
+    pub(crate) fn rule_of(&self, chain: &str) -> Option<&Attributes> {
+        let named = |rule: &&Attributes| {
+            rule.iter().any(|(kind, value)| *kind == NFTA_RULE_CHAIN && get_text(value) == chain)
+        };
+        self.rules.iter().find(named)
+    }
 }

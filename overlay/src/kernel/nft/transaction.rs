@@ -3,7 +3,7 @@
 use std::io;
 
 use super::compile::Skeletons;
-use super::{element, family, ruleset};
+use super::{element, family, foreign, ruleset};
 use crate::kernel::KernelError;
 use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
@@ -40,7 +40,7 @@ fn commit(socket: &mut Socket, skeletons: &Skeletons, ops: &[&Op]) -> Result<(),
                 &rest[count..]
             }
             _ => {
-                messages.extend(table(first, skeletons)?);
+                messages.extend(rules(first, socket, skeletons)?);
                 after
             }
         };
@@ -71,15 +71,21 @@ fn elements(first: &Op, run: &[&Op]) -> Vec<Message> {
     list.first().map_or_else(Vec::new, |element| element::change(kind, element.set, &list))
 }
 
-fn table(op: &Op, skeletons: &Skeletons) -> Result<Vec<Message>, KernelError> {
+fn rules(op: &Op, socket: &mut Socket, skeletons: &Skeletons) -> Result<Vec<Message>, KernelError> {
     let senseless = || KernelError::Senseless { op: op.to_string() };
-    let Object::Table(table, _) = &op.object else { return Err(senseless()) };
-    match op.verb {
-        Verb::Remove => Ok(vec![ruleset::delete_table(family(*table))]),
-        Verb::Add | Verb::Change => {
+    match (&op.object, &op.verb) {
+        (Object::Table(table, _), Verb::Remove) => Ok(vec![ruleset::delete_table(family(*table))]),
+        (Object::Table(table, _), Verb::Add | Verb::Change) => {
             Ok(ruleset::install(*table, skeletons.get(table).ok_or_else(senseless)?))
         }
-        Verb::AddPair { .. } => Err(senseless()),
+        (Object::Passage(family), Verb::Remove) => {
+            let handle = foreign::find(socket, skeletons, *family)?;
+            Ok(handle.map(|handle| foreign::remove(&handle, *family)).into_iter().collect())
+        }
+        (Object::Passage(family), Verb::Add | Verb::Change) => {
+            Ok(vec![foreign::insert(skeletons, *family).ok_or_else(senseless)?])
+        }
+        _ => Err(senseless()),
     }
 }
 
