@@ -1,12 +1,13 @@
 //! Builds `weft-shim` as a small static program and leaves it where `container/shim.rs` embeds it.
 //!
-//! The nested cargo has a target directory of its own: the outer one holds the lock of the shared directory while
-//! it waits for us.
+//! The nested cargo has a target directory of its own: the outer one holds the lock of the shared
+//! directory while it waits for us.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Static, and at a fixed address: no relocations, so fewer pages that every shim must write for itself.
+/// Static, and at a fixed address: no relocations, so fewer pages that every shim must write for
+/// itself.
 const FLAGS: [&str; 4] = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
 
 fn main() -> ExitCode {
@@ -36,7 +37,8 @@ fn build() -> Result<PathBuf, String> {
         .arg("--target-dir")
         .arg(out.join("shim"))
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
-        // Wrappers such as clippy's are for the outer build; a build with them would not be the shim.
+        // Wrappers such as clippy's are for the outer build; a build with them would not be the
+        // shim.
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTFLAGS")

@@ -1,8 +1,8 @@
 //! Starting the container by means of the short-lived helper.
 //!
-//! The helper writes `pid N` to its descriptor 3 once the container's first process waits for its start, and
-//! ends. That process keeps descriptor 3 until its exec closes it: the end of the file means that the command
-//! runs, `error CODE TEXT` that it does not.
+//! The helper writes `pid N` to its descriptor 3 once the container's first process waits for its
+//! start, and ends. That process keeps descriptor 3 until its exec closes it: the end of the file
+//! means that the command runs, `error CODE TEXT` that it does not.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -58,8 +58,8 @@ pub fn start(
         .into_iter()
         .map(|fd| sys::owned(dup_high(fd)))
         .collect::<io::Result<_>>()?;
-    // SAFETY: this process has one thread; the child calls only async-signal-safe functions and then exec or
-    // _exit, and `words` and `environment` are NULL-terminated arrays that outlive it.
+    // SAFETY: this process has one thread; the child calls only async-signal-safe functions and
+    // then exec or _exit, and `words` and `environment` are NULL-terminated arrays that outlive it.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
         // SAFETY: as above.
@@ -130,8 +130,9 @@ impl Starting {
         Some((code, words.next().unwrap_or_default().trim_end().to_owned()))
     }
 
-    /// Lets the container's first process go on to its command: it waits in `accept` on the runtime library's
-    /// notify socket. Only now, with the helper gone, are we its parent, as its parent-death signal needs.
+    /// Lets the container's first process go on to its command: it waits in `accept` on the runtime
+    /// library's notify socket. Only now, with the helper gone, are we its parent, as its
+    /// parent-death signal needs.
     pub fn release(&mut self, run_dir: &Path, id: &str) -> io::Result<()> {
         std::env::set_current_dir(run_dir.join("lc").join(id))?;
         let socket = std::os::unix::net::UnixStream::connect("notify.sock");

@@ -1,10 +1,10 @@
 //! The container's output on disk.
 //!
-//! `STATE-DIR/log` is a sequence of records: a header of 16 bytes, little endian (time in ns since 1970: u64,
-//! length of the data: u32, stream 1 = stdout or 2 = stderr: u8, three zero bytes), then the data as read from
-//! the pipe. A record is written with one `writev`; a reader takes a record cut short at the end of the file as
-//! not there yet. When the next record would pass `FILE_LIMIT`, `log` becomes `log.1`, `log.1` becomes `log.2`,
-//! and the oldest goes: at most `FILES` files.
+//! `STATE-DIR/log` is a sequence of records: a header of 16 bytes, little endian (time in ns since
+//! 1970: u64, length of the data: u32, stream 1 = stdout or 2 = stderr: u8, three zero bytes), then
+//! the data as read from the pipe. A record is written with one `writev`; a reader takes a record
+//! cut short at the end of the file as not there yet. When the next record would pass `FILE_LIMIT`,
+//! `log` becomes `log.1`, `log.1` becomes `log.2`, and the oldest goes: at most `FILES` files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
@@ -19,7 +19,8 @@ pub struct Log {
     path: PathBuf,
     file: Option<File>,
     size: u64,
-    /// Bytes that could not be written (a full disk): the container goes on, the loss is told in the status.
+    /// Bytes that could not be written (a full disk): the container goes on, the loss is told in
+    /// the status.
     pub lost: u64,
 }
 
@@ -31,7 +32,8 @@ impl Log {
         Self { path, file, size, lost: 0 }
     }
 
-    /// Writes one record; a failure is counted, never returned, since a container must not stop for its log.
+    /// Writes one record; a failure is counted, never returned, since a container must not stop for
+    /// its log.
     pub fn record(&mut self, time_ns: u64, stream: u8, data: &[u8]) {
         if self.try_record(time_ns, stream, data).is_err() {
             self.lost += data.len() as u64;

@@ -1,11 +1,11 @@
-//! `weft-shim`: the small process that owns one container, so that the container, its network namespace, its
-//! DNS sockets and its exit code outlive the daemon. It is single-threaded: one poll loop, no allocation that
-//! grows with the container's life.
+//! `weft-shim`: the small process that owns one container, so that the container, its network
+//! namespace, its DNS sockets and its exit code outlive the daemon. It is single-threaded: one poll
+//! loop, no allocation that grows with the container's life.
 //!
-//! Usage (only the daemon calls it): `weft-shim ID RUN-DIR STATE-DIR own|host|PATH`. It forks, reports
-//! `ok PID` or `error TEXT` on stdout once its socket is bound, and goes on in the background in its own session.
-//! What it says on the socket is in `serve.rs`, what it keeps in `STATE-DIR/status` in `status.rs`, and the
-//! format of `STATE-DIR/log` in `log.rs`.
+//! Usage (only the daemon calls it): `weft-shim ID RUN-DIR STATE-DIR own|host|PATH`. It forks,
+//! reports `ok PID` or `error TEXT` on stdout once its socket is bound, and goes on in the
+//! background in its own session. What it says on the socket is in `serve.rs`, what it keeps in
+//! `STATE-DIR/status` in `status.rs`, and the format of `STATE-DIR/log` in `log.rs`.
 
 mod child;
 mod log;
@@ -64,8 +64,8 @@ enum Side {
     Shim(OwnedFd),
 }
 
-/// Leaves the daemon: nothing inherited but stdio, an own session, and a parent that is not the daemon, so that
-/// nobody there must reap us.
+/// Leaves the daemon: nothing inherited but stdio, an own session, and a parent that is not the
+/// daemon, so that nobody there must reap us.
 fn detach() -> Result<Side, String> {
     sys::close_from(3);
     let (read, write) = sys::pipe().map_err(|e| format!("pipe: {e}"))?;
@@ -84,7 +84,8 @@ fn detach() -> Result<Side, String> {
     }
 }
 
-/// Hands the shim's one-line report to the daemon; an empty one means it died before it could speak.
+/// Hands the shim's one-line report to the daemon; an empty one means it died before it could
+/// speak.
 fn relay(report: OwnedFd) -> ExitCode {
     let mut text = String::new();
     let read = std::fs::File::from(report).read_to_string(&mut text);

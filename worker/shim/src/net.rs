@@ -11,16 +11,16 @@ const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// The TCP port must be the one the UDP socket drew; in a fresh namespace the first draw is free.
 const PORT_DRAWS: usize = 16;
 
-/// UDP and TCP on the same port of 127.0.0.11, bound for as long as the shim lives: queries wait in them while
-/// the daemon is away.
+/// UDP and TCP on the same port of 127.0.0.11, bound for as long as the shim lives: queries wait in
+/// them while the daemon is away.
 pub struct Dns {
     pub udp: UdpSocket,
     pub tcp: TcpListener,
     pub port: u16,
 }
 
-/// Enters the namespace asked for: `own` (new, lo up), `host`, or the path of one. DNS sockets exist only in a
-/// new one: the others already have a resolver of somebody else.
+/// Enters the namespace asked for: `own` (new, lo up), `host`, or the path of one. DNS sockets
+/// exist only in a new one: the others already have a resolver of somebody else.
 pub fn enter(net: &str) -> io::Result<Option<Dns>> {
     match net {
         "host" => Ok(None),

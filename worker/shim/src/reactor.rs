@@ -126,8 +126,8 @@ impl Shim {
     }
 
     fn drain_output(&mut self) {
-        // With the first process of a pid namespace every other one is dead, so the pipes only hold what was
-        // said; the bound is the pipe's size, against a writer outside of the namespace.
+        // With the first process of a pid namespace every other one is dead, so the pipes only hold
+        // what was said; the bound is the pipe's size, against a writer outside of the namespace.
         for _ in 0..2 {
             self.copy_output();
         }
@@ -176,11 +176,10 @@ impl Shim {
 
     fn start_failed(&mut self, code: i32, reason: &str) {
         let Some(starting) = self.starting.take() else { return };
-        for pid in [Some(starting.helper).filter(|_| !starting.helper_gone), starting.pid] {
-            if let Some(pid) = pid {
-                // SAFETY: the pid is a child of ours that we have not reaped, so it is not reused.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-            }
+        let helper = Some(starting.helper).filter(|_| !starting.helper_gone);
+        for pid in helper.into_iter().chain(starting.pid) {
+            // SAFETY: the pid is a child of ours that we have not reaped, so it is not reused.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         self.drain_output();
         self.status.error = reason.to_owned();
@@ -354,7 +353,8 @@ impl Shim {
         }
     }
 
-    /// Takes the name away before the last answer, so that nobody finds a socket without a shim behind it.
+    /// Takes the name away before the last answer, so that nobody finds a socket without a shim
+    /// behind it.
     fn finish(mut self) -> ExitCode {
         let _ = std::fs::remove_file(self.run_dir.join("shim.sock"));
         self.tell(Waiting::Shutdown, |client, _| client.ok(""));

@@ -1,12 +1,13 @@
 //! The shim's socket, `RUN-DIR/shim.sock`.
 //!
-//! Frames both ways: a u32 (little endian) length, then that many bytes: fields separated by NUL. A client sends
-//! one request at a time. Requests:
+//! Frames both ways: a u32 (little endian) length, then that many bytes: fields separated by NUL. A
+//! client sends one request at a time. Requests:
 //! - `state`: `ok`, the text of `status.rs`
-//! - `dns`: `ok`, with the UDP and the TCP socket as SCM_RIGHTS on the first byte; `error` if there are none
-//! - `start`, OOM-FILE, ARGV...: with the helper's executable as SCM_RIGHTS; answered when the container's
-//!   command runs (`ok`, pid) or could not be run (`error`, exit code, reason). OOM-FILE (may be empty) is the
-//!   cgroup's file with a line `oom_kill N`
+//! - `dns`: `ok`, with the UDP and the TCP socket as SCM_RIGHTS on the first byte; `error` if there
+//!   are none
+//! - `start`, OOM-FILE, ARGV...: with the helper's executable as SCM_RIGHTS; answered when the
+//!   container's command runs (`ok`, pid) or could not be run (`error`, exit code, reason).
+//!   OOM-FILE (may be empty) is the cgroup's file with a line `oom_kill N`
 //! - `kill`, SIGNAL: `ok`, or `error` if nothing runs
 //! - `wait`: answered when the container has ended: `ok`, the text of `status.rs`
 //! - `shutdown`: kills what runs, answers `ok` when it is gone, and ends the shim
@@ -18,8 +19,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::sys::{check, owned};
 
-/// Clients at one time: the daemon keeps one waiting and asks on another; the rest is room for a second daemon
-/// that is taking over.
+/// Clients at one time: the daemon keeps one waiting and asks on another; the rest is room for a
+/// second daemon that is taking over.
 pub const MAX_CLIENTS: usize = 16;
 /// Bytes of one request; `start` carries a command line of a few paths.
 const MAX_REQUEST: usize = 64 << 10;
@@ -46,7 +47,8 @@ pub struct Request {
     pub passed: Option<OwnedFd>,
 }
 
-/// Binds the socket by a relative name, since the whole path may be longer than a socket address allows.
+/// Binds the socket by a relative name, since the whole path may be longer than a socket address
+/// allows.
 pub fn listen(run_dir: &std::path::Path) -> io::Result<OwnedFd> {
     std::env::set_current_dir(run_dir)?;
     let listener = std::os::unix::net::UnixListener::bind("shim.sock");
@@ -70,7 +72,8 @@ pub fn accept(listener: &OwnedFd) -> io::Result<Client> {
 }
 
 impl Client {
-    /// Reads what has come; `Ok(None)`: not a whole request yet. An error means the client is to be dropped.
+    /// Reads what has come; `Ok(None)`: not a whole request yet. An error means the client is to be
+    /// dropped.
     pub fn read(&mut self) -> io::Result<Option<Request>> {
         let mut buffer = [0u8; 4096];
         match receive(self.socket.as_raw_fd(), &mut buffer, &mut self.passed) {
@@ -92,8 +95,8 @@ impl Client {
         Ok(Some(Request { fields, passed: self.passed.take() }))
     }
 
-    /// Sends one answer; a client that does not take it at once is not served further (answers are smaller than
-    /// the socket's buffer).
+    /// Sends one answer; a client that does not take it at once is not served further (answers are
+    /// smaller than the socket's buffer).
     pub fn answer(&mut self, fields: &[&[u8]], fds: &[RawFd]) -> io::Result<()> {
         self.waiting = Waiting::Nothing;
         let body = fields.join(&0u8);
@@ -120,8 +123,9 @@ struct Control([u8; CONTROL_BYTES]);
 fn receive(fd: RawFd, buffer: &mut [u8], passed: &mut Option<OwnedFd>) -> io::Result<usize> {
     let mut control = Control([0; CONTROL_BYTES]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: all-zero bytes are a valid msghdr; every pointer set below outlives the calls, and the kernel
-    // writes only whole control messages, which the CMSG macros walk within `msg_controllen`.
+    // SAFETY: all-zero bytes are a valid msghdr; every pointer set below outlives the calls, and
+    // the kernel writes only whole control messages, which the CMSG macros walk within
+    // `msg_controllen`.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut part;
@@ -152,8 +156,8 @@ fn send(fd: RawFd, frame: &[u8], fds: &[RawFd]) -> io::Result<()> {
     let mut control = Control([0; CONTROL_BYTES]);
     let mut part = libc::iovec { iov_base: frame.as_ptr() as *mut _, iov_len: frame.len() };
     let bytes = std::mem::size_of_val(fds);
-    // SAFETY: as in `receive`; `fds` holds at most two descriptors, for which `Control` has room, and the kernel
-    // only reads the frame.
+    // SAFETY: as in `receive`; `fds` holds at most two descriptors, for which `Control` has room,
+    // and the kernel only reads the frame.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &mut part;

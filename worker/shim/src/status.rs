@@ -1,10 +1,12 @@
-//! What is known about the container, as text: the answer to `state` and the content of `STATE-DIR/status`.
+//! What is known about the container, as text: the answer to `state` and the content of
+//! `STATE-DIR/status`.
 //!
-//! Lines `key=value`, unknown keys are to be ignored: `phase` (created, starting, running, exited), `shim` and
-//! `shim_start` (pid and start in ticks since boot), `pid` and `pid_start` (the container's first process), `boot`
-//! (the kernel's boot id: pids mean nothing after a reboot), `dns_port` (0: none), `code` (exit code, 128 + signal
-//! for a death by signal), `signal`, `oom` (0, 1), `created`, `started`, `finished` (ns since 1970, 0: not yet),
-//! `log_lost` (bytes), `error` (why it could not start, to the end of the line).
+//! Lines `key=value`, unknown keys are to be ignored: `phase` (created, starting, running, exited),
+//! `shim` and `shim_start` (pid and start in ticks since boot), `pid` and `pid_start` (the
+//! container's first process), `boot` (the kernel's boot id: pids mean nothing after a reboot),
+//! `dns_port` (0: none), `code` (exit code, 128 + signal for a death by signal), `signal`, `oom`
+//! (0, 1), `created`, `started`, `finished` (ns since 1970, 0: not yet), `log_lost` (bytes),
+//! `error` (why it could not start, to the end of the line).
 
 use std::io;
 use std::path::Path;
@@ -87,8 +89,8 @@ impl Status {
         )
     }
 
-    /// Replaces the file as one step, so that a reader sees the old or the new text. It is not forced to disk:
-    /// what it tells about is gone after a power failure anyway.
+    /// Replaces the file as one step, so that a reader sees the old or the new text. It is not
+    /// forced to disk: what it tells about is gone after a power failure anyway.
     pub fn save(&self, state_dir: &Path) -> io::Result<()> {
         let temporary = state_dir.join("status.new");
         std::fs::write(&temporary, self.text())?;

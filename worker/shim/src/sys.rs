@@ -33,14 +33,15 @@ pub fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on: whatever the daemon leaked must not live as long as the container.
+/// Closes every descriptor from `first` on: whatever the daemon leaked must not live as long as the
+/// container.
 pub fn close_from(first: libc::c_uint) {
     // SAFETY: called before this process owns any descriptor from `first` on.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 
-/// Own session, reaper of everything the container leaves behind, deaf to a terminal's or service manager's
-/// signals, and last in the line of the out-of-memory killer.
+/// Own session, reaper of everything the container leaves behind, deaf to a terminal's or service
+/// manager's signals, and last in the line of the out-of-memory killer.
 pub fn become_owner() -> io::Result<()> {
     // SAFETY: setsid, prctl and signal take plain values; the name is a NUL-terminated literal.
     unsafe {
@@ -53,7 +54,8 @@ pub fn become_owner() -> io::Result<()> {
         libc::umask(0o077);
     }
     std::env::set_current_dir("/")?;
-    // Lowering the score needs a capability that a nested daemon may lack; it is a preference, not a promise.
+    // Lowering the score needs a capability that a nested daemon may lack; it is a preference, not
+    // a promise.
     let _ = std::fs::write("/proc/self/oom_score_adj", SHIM_OOM_SCORE_ADJ);
     Ok(())
 }
@@ -80,8 +82,9 @@ pub fn child_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// Every signal as a fresh process has it: what is ignored or blocked here would stay so across exec. By the raw
-/// call, since the C library hides two numbers that an ancestor may have ignored all the same.
+/// Every signal as a fresh process has it: what is ignored or blocked here would stay so across
+/// exec. By the raw call, since the C library hides two numbers that an ancestor may have ignored
+/// all the same.
 pub fn default_signals() {
     const SIGNALS: libc::c_int = 64;
     /// Bytes of the kernel's signal set.
@@ -89,8 +92,8 @@ pub fn default_signals() {
     let default = [0u64; 4];
     let none = [0u64; 1];
     let no_old = std::ptr::null_mut::<u64>();
-    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both outlive the calls.
-    // KILL and STOP are refused, as they cannot be anything else.
+    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both
+    // outlive the calls. KILL and STOP are refused, as they cannot be anything else.
     unsafe {
         for signal in 1..=SIGNALS {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, SET);

@@ -25,8 +25,8 @@ const DEFAULT: [Capability; 14] = [
     Capability::CAP_AUDIT_WRITE,
 ];
 
-/// Whether device files are kept in check by a cgroup. If not, a container that may make device files could make
-/// one of the host's disk, so MKNOD is taken away.
+/// Whether device files are kept in check by a cgroup. If not, a container that may make device
+/// files could make one of the host's disk, so MKNOD is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceGuard {
     Cgroup,

@@ -1,9 +1,10 @@
-//! The container's cgroups: memory, cpu, pids and devices, on version 1, version 2 or both (hybrid).
+//! The container's cgroups: memory, cpu, pids and devices, on version 1, version 2 or both
+//! (hybrid).
 //!
-//! They lie directly below the cgroup the daemon was started in, which is all we may take for ours. Version 2
-//! allows no processes beside child groups with controllers, so there the daemon first moves itself into the
-//! leaf `weft-daemon`. A limit that cannot be set is not an error: the container runs without it, and
-//! `Applied` says so.
+//! They lie directly below the cgroup the daemon was started in, which is all we may take for ours.
+//! Version 2 allows no processes beside child groups with controllers, so there the daemon first
+//! moves itself into the leaf `weft-daemon`. A limit that cannot be set is not an error: the
+//! container runs without it, and `Applied` says so.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,8 +23,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// How long a killed container's processes may keep its cgroup busy.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 const REMOVE_POLL: Duration = Duration::from_millis(2);
-/// What a container may do with device files, beside making them (Docker's list): null, zero, full, random,
-/// urandom, tty, console, ptmx, and pseudo terminals.
+/// What a container may do with device files, beside making them (Docker's list): null, zero, full,
+/// random, urandom, tty, console, ptmx, and pseudo terminals.
 const DEVICES: [&str; 11] = [
     "c *:* m",
     "b *:* m",
@@ -66,7 +67,8 @@ pub(crate) struct Own {
     v2: Option<PathBuf>,
 }
 
-/// What a container got. `missing` is for people: one line for each thing that was asked for and is not there.
+/// What a container got. `missing` is for people: one line for each thing that was asked for and is
+/// not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// The container's own directories, each to be removed at its end.
@@ -129,8 +131,8 @@ impl Own {
         own
     }
 
-    /// Where the container's directories would be: to be written down before they are made, so that a crash in
-    /// between leaves nothing unknown.
+    /// Where the container's directories would be: to be written down before they are made, so that
+    /// a crash in between leaves nothing unknown.
     pub(crate) fn planned(&self, id: &ContainerId) -> Vec<PathBuf> {
         let name = format!("weft-{id}");
         let mut dirs: Vec<PathBuf> = self.v1.values().map(|d| d.join(&name)).collect();

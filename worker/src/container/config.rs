@@ -1,5 +1,5 @@
-//! What the daemon says about a container. It is kept in the container's state directory, so that `list` gives it
-//! back after a restart.
+//! What the daemon says about a container. It is kept in the container's state directory, so that
+//! `list` gives it back after a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;

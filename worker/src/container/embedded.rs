@@ -1,6 +1,8 @@
-//! The runtime that needs nothing but this binary: a shim for each container, and helpers that make them.
+//! The runtime that needs nothing but this binary: a shim for each container, and helpers that make
+//! them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -87,7 +89,8 @@ pub(super) fn netns(pid: i32) -> PathBuf {
 }
 
 impl Embedded {
-    /// Makes the two directories and opens the programs. Containers of an earlier daemon are found by `list`.
+    /// Makes the two directories and opens the programs. Containers of an earlier daemon are found
+    /// by `list`.
     ///
     /// # Errors
     /// If a directory cannot be made or the helper cannot be opened.
@@ -137,31 +140,26 @@ impl Embedded {
         })?
     }
 
-    /// Tells a container's end when it comes.
+    /// Tells a container's end when it comes, once.
     fn watch(&self, id: &ContainerId, mut shim: Shim) {
+        let mut watchers = self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entry::Vacant(free) = watchers.entry(id.clone()) else { return };
         let ended = self.inner.ended.clone();
         let (id, layout) = (id.clone(), self.layout(id));
-        let task = tokio::spawn({
-            let id = id.clone();
-            async move {
-                let phase = match shim.wait().await {
-                    Ok(told) => told.status.phase,
-                    Err(error) => {
-                        let cleaned = layout.clone();
-                        let kill = move || make::kill_leftovers(&cleaned);
-                        // What cannot be killed now is tried again by `list` and `remove`.
-                        let _ = tokio::task::spawn_blocking(kill).await;
-                        after_shim(&layout).unwrap_or(Phase::Failed { reason: error.to_string() })
-                    }
-                };
-                // Without a receiver nobody wants to know.
-                let _ = ended.send(Ended { id, phase });
-            }
+        let task = tokio::spawn(async move {
+            let phase = match shim.wait().await {
+                Ok(told) => told.status.phase,
+                Err(error) => {
+                    let left = layout.clone();
+                    // What cannot be killed now is tried again by `list` and `remove`.
+                    let _ = tokio::task::spawn_blocking(move || make::kill_leftovers(&left)).await;
+                    after_shim(&layout).unwrap_or(Phase::Failed { reason: error.to_string() })
+                }
+            };
+            // Without a receiver nobody wants to know.
+            let _ = ended.send(Ended { id, phase });
         });
-        let mut watchers = self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = watchers.insert(id, task.abort_handle()) {
-            old.abort();
-        }
+        free.insert(task.abort_handle());
     }
 
     fn unwatch(&self, id: &ContainerId) {

@@ -80,8 +80,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code a command line should give for a command that did not run: 127 not found, 126 not
-    /// executable, 125 anything else (Docker's).
+    /// The exit code a command line should give for a command that did not run: 127 not found, 126
+    /// not executable, 125 anything else (Docker's).
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NotStarted { exit_code, .. } | Self::NotExecuted { exit_code, .. } => *exit_code,

@@ -1,10 +1,11 @@
-//! Commands in a running container: the daemon's side. The helper (`helper/exec.rs`) enters the container and
-//! stays as the command's parent; it and the command end with the session.
+//! Commands in a running container: the daemon's side. The helper (`helper/exec.rs`) enters the
+//! container and stays as the command's parent; it and the command end with the session.
 //!
-//! Both speak frames (`wire.rs`) on a socket pair, which is the helper's descriptor 0. The daemon sends the request
-//! as JSON, with a pidfd of the container's first process and, without a terminal, the three pipes; the helper
-//! answers `ok` (with a terminal: and its master side) or `error`, CODE, REASON; then the daemon may send `kill`,
-//! SIGNAL, and the helper sends `exit`, CODE.
+//! Both speak frames (`wire.rs`) on a socket pair, which is the helper's descriptor 0. The daemon
+//! sends the request as JSON, with a pidfd of the container's first process and, without a
+//! terminal, the three pipes; the helper answers `ok` (with a terminal: and its master side) or
+//! `error`, CODE, REASON; then the daemon may send `kill`, SIGNAL, and the helper sends `exit`,
+//! CODE.
 
 use std::ffi::OsString;
 use std::io;
@@ -79,7 +80,8 @@ impl ExecSession {
         let _ = self.signals.send(signal).await;
     }
 
-    /// The exit code, 128 + signal after a death by signal. May be called again after a cancelled call.
+    /// The exit code, 128 + signal after a death by signal. May be called again after a cancelled
+    /// call.
     ///
     /// # Errors
     /// If the helper died.
@@ -192,8 +194,8 @@ fn refusal(id: &ContainerId, answer: &Fields) -> Result<(), Error> {
     })
 }
 
-/// Carries signals to the helper until it tells the exit code. The end of this task closes the socket, which ends
-/// the command.
+/// Carries signals to the helper until it tells the exit code. The end of this task closes the
+/// socket, which ends the command.
 async fn session(
     id: ContainerId,
     mut connection: Connection,
@@ -300,8 +302,9 @@ fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Opens a program to be run in containers, through a read-only mount that nobody else has: a process in a
-/// container can name what it runs as /proc/self/exe, and must not be able to write to it (CVE-2019-5736).
+/// Opens a program to be run in containers, through a read-only mount that nobody else has: a
+/// process in a container can name what it runs as /proc/self/exe, and must not be able to write to
+/// it (CVE-2019-5736).
 pub(super) fn open_program(path: &Path) -> Result<OwnedFd, Error> {
     let failed = |source| Error::Io { what: "cannot open the helper", path: path.into(), source };
     match read_only_mount(path) {
@@ -320,8 +323,8 @@ fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path is NUL-terminated, the attributes have the size given, both outlive the calls, and a result
-    // of open_tree that is no error is a fresh descriptor.
+    // SAFETY: the path is NUL-terminated, the attributes have the size given, both outlive the
+    // calls, and a result of open_tree that is no error is a fresh descriptor.
     unsafe {
         let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags);
         let fd = OwnedFd::from_raw_fd(nix::errno::Errno::result(fd)? as i32);

@@ -1,5 +1,5 @@
-//! Where a container's things lie. The run directory is for what dies with the machine, the state directory for
-//! what may survive it.
+//! Where a container's things lie. The run directory is for what dies with the machine, the state
+//! directory for what may survive it.
 
 use std::path::{Path, PathBuf};
 

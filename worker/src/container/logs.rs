@@ -153,7 +153,8 @@ async fn fail(
     sender.send(Err(error)).await.map_err(|_| NobodyReads)
 }
 
-/// Drops from the front what is not among the last `lines` lines; a last line without its end counts as one.
+/// Drops from the front what is not among the last `lines` lines; a last line without its end
+/// counts as one.
 fn keep_lines(records: &mut VecDeque<LogRecord>, lines: usize) {
     let ends = |r: &LogRecord| r.data.iter().filter(|b| **b == b'\n').count();
     let open = records.back().is_some_and(|r| r.data.last() != Some(&b'\n'));
@@ -184,7 +185,8 @@ fn keep_lines(records: &mut VecDeque<LogRecord>, lines: usize) {
     }
 }
 
-/// Walks the files from the oldest to the newest and goes on where it stopped, also across a rotation.
+/// Walks the files from the oldest to the newest and goes on where it stopped, also across a
+/// rotation.
 struct Reader {
     path: PathBuf,
     file: Option<File>,
@@ -206,7 +208,8 @@ impl Reader {
                 }
                 continue;
             };
-            // Looked for before the read: what a file gets before it is rotated away is then read, too.
+            // Looked for before the read: what a file gets before it is rotated away is then read,
+            // too.
             let newer = newer_than(&self.path, file.metadata()?.ino());
             let n = file.take(CHUNK as u64).read_to_end(&mut self.pending)?;
             let records = parse(&mut self.pending)?;

@@ -1,5 +1,5 @@
-//! Making and unmaking what a container has on the disk and in the kernel, beside its shim. Everything here
-//! blocks for some milliseconds and runs off the async threads.
+//! Making and unmaking what a container has on the disk and in the kernel, beside its shim.
+//! Everything here blocks for some milliseconds and runs off the async threads.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -18,8 +18,8 @@ use super::{ContainerConfig, ContainerId, Error, Image, capabilities, rootfs, sp
 /// A state directory on its way out: no container's id begins so.
 const REMOVING: &str = ".removing-";
 
-/// Prepares the two directories and the cgroups, up to where the shim is started. The config is on the disk
-/// before anything that must be undone by what it says.
+/// Prepares the two directories and the cgroups, up to where the shim is started. The config is on
+/// the disk before anything that must be undone by what it says.
 pub(super) fn prepare(
     config: &ContainerConfig,
     layout: &Layout,
@@ -100,8 +100,8 @@ pub(super) fn last_told(layout: &Layout) -> Option<Told> {
     Told::parse(&fs::read_to_string(layout.status()).ok()?)
 }
 
-/// Kills what a shim that is gone has left running: the first process, if it is still the one that was written
-/// down, and whatever is in the container's cgroups.
+/// Kills what a shim that is gone has left running: the first process, if it is still the one that
+/// was written down, and whatever is in the container's cgroups.
 pub(super) fn kill_leftovers(layout: &Layout) -> Result<(), Error> {
     if let Some(told) = last_told(layout) {
         for (pid, start) in [(told.status.shim_pid, told.shim_start), (told.pid, told.pid_start)] {

@@ -1,11 +1,12 @@
 //! Containers: made from a directory or image, each owned by a shim that outlives the daemon.
 //!
-//! `Runtime` is what the rest of the worker sees; `Embedded` is the one that does it with our own shim and the
-//! library `libcontainer`, and needs nothing installed. A container is started in two steps: `create` gives a
-//! network namespace to plumb, `start` runs the command in it.
+//! `Runtime` is what the rest of the worker sees; `Embedded` is the one that does it with our own
+//! shim and the library `libcontainer`, and needs nothing installed. A container is started in two
+//! steps: `create` gives a network namespace to plumb, `start` runs the command in it.
 //!
-//! **Architecture invariant:** everything of a container can be found again from its two directories
-//! (`layout.rs`), so `list` and `remove` can adopt or clean whatever a crash between any two steps has left.
+//! **Architecture invariant:** everything of a container can be found again from its two
+//! directories (`layout.rs`), so `list` and `remove` can adopt or clean whatever a crash between
+//! any two steps has left.
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -46,8 +47,8 @@ pub use status::{Exit, Phase, Status};
 /// The exit code of a command that the runtime itself could not start (Docker's).
 pub const EXIT_NOT_STARTED: i32 = 125;
 
-/// The two sockets on 127.0.0.11 inside of a container's namespace. These are duplicates: the shim keeps its own,
-/// so queries wait in them while no daemon is there. Both are non-blocking.
+/// The two sockets on 127.0.0.11 inside of a container's namespace. These are duplicates: the shim
+/// keeps its own, so queries wait in them while no daemon is there. Both are non-blocking.
 #[derive(Debug)]
 pub struct DnsSockets {
     pub udp: UdpSocket,
@@ -59,7 +60,8 @@ pub struct DnsSockets {
 /// A container that waits to be plumbed and started.
 #[derive(Debug)]
 pub struct Created {
-    /// The network namespace, as long as the container is not removed. For `NetNamespace::Host` the daemon's.
+    /// The network namespace, as long as the container is not removed. For `NetNamespace::Host` the
+    /// daemon's.
     pub netns: PathBuf,
     /// Whose namespace that is.
     pub shim_pid: i32,
@@ -97,7 +99,8 @@ pub struct Ended {
 /// Something that runs containers. Every call may be repeated after a crash of the caller.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// All containers on this machine, adopted if they live, with what is left of a dead shim's killed.
+    /// All containers on this machine, adopted if they live, with what is left of a dead shim's
+    /// killed.
     async fn list(&self) -> Result<Vec<Found>, Error>;
 
     /// Makes everything but the command. On an error nothing is left.
@@ -106,8 +109,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs the command; returns its pid on the host.
     ///
     /// # Errors
-    /// `NotStarted` with exit code 126 or 127 if the command cannot be executed or found; the container is then
-    /// `Exited` with that code, and still to be removed.
+    /// `NotStarted` with exit code 126 or 127 if the command cannot be executed or found; the
+    /// container is then `Exited` with that code, and still to be removed.
     async fn start(&self, id: &ContainerId) -> Result<i32, Error>;
 
     async fn status(&self, id: &ContainerId) -> Result<Status, Error>;
@@ -115,19 +118,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// Waits for the end of a container, which may have come already.
     async fn wait(&self, id: &ContainerId) -> Result<Exit, Error>;
 
-    /// Ends as they come, from now on; `list` first, then this misses none that was running. A receiver that lags
-    /// is told so and must `list` again.
+    /// Ends as they come, from now on; `list` first, then this misses none that was running. A
+    /// receiver that lags is told so and must `list` again.
     fn ended(&self) -> broadcast::Receiver<Ended>;
 
-    /// The stop signal, and SIGKILL after `grace`; returns when the container has ended. Success if it had.
+    /// The stop signal, and SIGKILL after `grace`; returns when the container has ended. Success if
+    /// it had.
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Error>;
 
-    /// Sends a signal to the first process. One without a handler for it does not notice, as is the kernel's rule
-    /// for the first process of a pid namespace.
+    /// Sends a signal to the first process. One without a handler for it does not notice, as is the
+    /// kernel's rule for the first process of a pid namespace.
     async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Error>;
 
-    /// Lets go of what a container holds in the kernel after its end: its shim and with it the network
-    /// namespace. Its status and its output stay until it is removed. One that runs is ended first.
+    /// Lets go of what a container holds in the kernel after its end: its shim and with it the
+    /// network namespace. Its status and its output stay until it is removed. One that runs is
+    /// ended first.
     async fn release(&self, id: &ContainerId) -> Result<(), Error>;
 
     /// Ends the container if it runs and removes all that is left of it; success if there is none.

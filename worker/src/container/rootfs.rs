@@ -1,5 +1,6 @@
-//! The root file system: an overlay of the image's directory and the container's own layer, mounted in the
-//! helper's private mount namespace, so that it goes with the container and nothing is left on the host.
+//! The root file system: an overlay of the image's directory and the container's own layer, mounted
+//! in the helper's private mount namespace, so that it goes with the container and nothing is left
+//! on the host.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -15,8 +16,9 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::Error;
 use super::layout::Layout;
 
-/// Where we mount, by path inside of the image: made as plain directories in the container's own layer, so that
-/// whatever an image has in their place (a symlink, a FIFO) is covered and never followed.
+/// Where we mount, by path inside of the image: made as plain directories in the container's own
+/// layer, so that whatever an image has in their place (a symlink, a FIFO) is covered and never
+/// followed.
 const DIRS: [&str; 4] = ["etc", "proc", "sys", "dev"];
 const FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
@@ -60,8 +62,9 @@ pub(crate) fn make_layer(layout: &Layout) -> Result<(), Error> {
     Ok(())
 }
 
-/// Mounts the overlay at `layout.root()`; the calling process must be in a mount namespace of its own. Layers are
-/// named by descriptor: no character of a path needs quoting, and the container does not see the host's paths.
+/// Mounts the overlay at `layout.root()`; the calling process must be in a mount namespace of its
+/// own. Layers are named by descriptor: no character of a path needs quoting, and the container
+/// does not see the host's paths.
 pub(crate) fn mount_overlay(image: &Path, layout: &Layout) -> Result<(), Error> {
     let open = |path: &Path| -> Result<OwnedFd, Error> {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -94,7 +97,8 @@ fn copy_root_mode(image: &Path, upper: &Path) -> Result<(), Error> {
         .map_err(Error::io("cannot set the mode of", upper))
 }
 
-/// Makes `path` in the mounted root, as Docker does for a working directory, without ever leaving it.
+/// Makes `path` in the mounted root, as Docker does for a working directory, without ever leaving
+/// it.
 pub(crate) fn make_dirs_inside(root: &Path, path: &Path) -> Result<(), Error> {
     let failed = |source: io::Error| Error::Io {
         what: "cannot make working directory",
@@ -147,7 +151,10 @@ mod tests {
         let real = fs::canonicalize(here.path()).expect("real");
         let inside = real.join("x");
         fs::create_dir(&inside).expect("mkdir");
-        assert!(matches!(image_dir(&inside, &[real.clone()]), Err(Error::RootfsIsOurs { .. })));
+        assert!(matches!(
+            image_dir(&inside, std::slice::from_ref(&real)),
+            Err(Error::RootfsIsOurs { .. })
+        ));
         assert!(matches!(image_dir(&inside.join("y"), &[]), Err(Error::Rootfs { .. })));
         fs::write(inside.join("f"), "").expect("write");
         assert!(matches!(image_dir(&inside.join("f"), &[]), Err(Error::RootfsNotDirectory { .. })));

@@ -1,6 +1,7 @@
-//! Which system calls a container may make: the facts of Docker's default profile (moby `profiles/seccomp`, the
-//! release of 2025) as our own table. What is not named fails with EPERM, `clone3` with ENOSYS, since its flags
-//! lie behind a pointer that a filter cannot read, and C libraries then fall back to `clone`.
+//! Which system calls a container may make: the facts of Docker's default profile (moby
+//! `profiles/seccomp`, the release of 2025) as our own table. What is not named fails with EPERM,
+//! `clone3` with ENOSYS, since its flags lie behind a pointer that a filter cannot read, and C
+//! libraries then fall back to `clone`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +15,8 @@ mod table;
 
 /// Every CLONE_NEW* flag but the time namespace's, which shares its bit with the exit signal.
 const CLONE_NEW_FLAGS: u64 = 0x7e02_0000;
-/// Personalities that only change how a program sees memory and names: PER_LINUX, PER_LINUX32, UNAME26 and both,
-/// and the question for the present one.
+/// Personalities that only change how a program sees memory and names: PER_LINUX, PER_LINUX32,
+/// UNAME26 and both, and the question for the present one.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;

@@ -31,8 +31,8 @@ pub(super) fn program() -> Result<OwnedFd, Error> {
     make().map_err(Error::os("cannot hold the shim's program in memory"))
 }
 
-/// Starts the shim of a container whose directories are ready; comes back when its namespace is up and its socket
-/// bound. Blocks for some milliseconds.
+/// Starts the shim of a container whose directories are ready; comes back when its namespace is up
+/// and its socket bound. Blocks for some milliseconds.
 pub(super) fn start(
     program: &OwnedFd,
     config: &ContainerConfig,

@@ -1,5 +1,5 @@
-//! The OCI bundle of a container: what Docker mounts, masks and makes read-only, without a network namespace,
-//! since the container inherits its shim's.
+//! The OCI bundle of a container: what Docker mounts, masks and makes read-only, without a network
+//! namespace, since the container inherits its shim's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

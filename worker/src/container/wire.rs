@@ -1,5 +1,6 @@
-//! Frames on a unix socket, with descriptors beside them: what the shim and the exec helper speak. A frame is a
-//! u32 (little endian) length and that many bytes, fields separated by NUL; `shim/src/serve.rs` has the requests.
+//! Frames on a unix socket, with descriptors beside them: what the shim and the exec helper speak.
+//! A frame is a u32 (little endian) length and that many bytes, fields separated by NUL;
+//! `shim/src/serve.rs` has the requests.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -113,7 +113,8 @@ fn a_container_does_not_outlive_its_shim() {
     });
 }
 
-/// A daemon that dies between any two steps of `create` leaves a part of what a whole container has on the disk.
+/// A daemon that dies between any two steps of `create` leaves a part of what a whole container has
+/// on the disk.
 #[test]
 fn every_half_made_thing_can_be_listed_and_removed() {
     let lab = Lab::new("parts");
@@ -151,6 +152,38 @@ fn every_half_made_thing_can_be_listed_and_removed() {
         }
         std::fs::create_dir_all(state.with_file_name(".removing-x")).expect("mkdir");
         assert!(lab.embedded.list().await.expect("list").is_empty());
+        lab.assert_nothing_left();
+    });
+}
+
+/// Daemons killed at every moment of making containers, and what the last one makes of it.
+#[test]
+fn a_daemon_killed_at_any_moment_leaves_nothing_that_cannot_be_removed() {
+    const KILLS: u32 = 40;
+    let lab = Lab::new("anytime");
+    block_on(async {
+        for n in 0..KILLS {
+            let id = lab.id(&n.to_string());
+            let mut child = Command::new(helper())
+                .args([lab.run_dir(), lab.state_dir(), lab.rootfs()])
+                .args([id.as_str(), "start", "sleep", "1000"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("spawn");
+            // From before the first step to after the last.
+            tokio::time::sleep(std::time::Duration::from_micros(u64::from(n) * 1000)).await;
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        }
+        for found in lab.embedded.list().await.expect("list") {
+            lab.embedded.remove(&found.id).await.expect("remove");
+        }
+        // A shim that was on its way when its directory went away has seen it, and ended.
+        eventually("no shim is left", || lab.processes().is_empty()).await;
+        for found in lab.embedded.list().await.expect("list") {
+            lab.embedded.remove(&found.id).await.expect("remove");
+        }
         lab.assert_nothing_left();
     });
 }

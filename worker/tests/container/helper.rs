@@ -1,4 +1,5 @@
-//! Stands for the `weft` binary in the tests: the runtime's helper, and a daemon that can be killed.
+//! Stands for the `weft` binary in the tests: the runtime's helper, and a daemon that can be
+//! killed.
 
 use std::io::Write;
 use std::path::PathBuf;

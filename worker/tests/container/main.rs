@@ -1,5 +1,5 @@
-//! The container runtime against the real kernel. Every test has its own directories and ids, and removes what it
-//! made also when it fails. Root file systems are made of /bin/busybox.
+//! The container runtime against the real kernel. Every test has its own directories and ids, and
+//! removes what it made also when it fails. Root file systems are made of /bin/busybox.
 
 mod adopt;
 mod confine;

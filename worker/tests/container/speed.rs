@@ -10,7 +10,8 @@ const CONTAINERS: usize = 30;
 /// Bytes a shim may take of the machine's memory.
 const SHIM_PSS_LIMIT: u64 = 1_500 << 10;
 
-/// Far above what it takes (see the printed figures), to fail only for a new wait or walk, also on a busy machine.
+/// Far above what it takes (see the printed figures), to fail only for a new wait or walk, also on
+/// a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
@@ -57,7 +58,8 @@ fn rollup(pid: i32) -> u64 {
     line.split_whitespace().nth(1).and_then(|k| k.parse::<u64>().ok()).expect("kB") << 10
 }
 
-/// CPU time of the whole machine but for idling: shims and containers are nobody's children to ask about.
+/// CPU time of the whole machine but for idling: shims and containers are nobody's children to ask
+/// about.
 fn children_cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/stat").expect("stat");
     let fields: Vec<u64> = text

@@ -1,7 +1,9 @@
-//! `__container-create RUN-DIR STATE-DIR`: makes one container and leaves its first process waiting for the shim.
+//! `__container-create RUN-DIR STATE-DIR`: makes one container and leaves its first process waiting
+//! for the shim.
 //!
-//! Descriptor 3 is the report to the shim (its `child.rs` says what may be on it). The runtime library does the
-//! namespaces, mounts, pivot and capabilities; cgroups, overlay, system call filter and exec are ours.
+//! Descriptor 3 is the report to the shim (its `child.rs` says what may be on it). The runtime
+//! library does the namespaces, mounts, pivot and capabilities; cgroups, overlay, system call
+//! filter and exec are ours.
 
 use std::fs::File;
 use std::io::Write;
@@ -72,9 +74,9 @@ fn set_network(config: &ContainerConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the cgroup file systems out of the library's sight: it would move us to a group of its own choice, on
-/// every hierarchy, and fail where one is not as it expects. An empty tmpfs reads to it as a machine without
-/// controllers.
+/// Takes the cgroup file systems out of the library's sight: it would move us to a group of its own
+/// choice, on every hierarchy, and fail where one is not as it expects. An empty tmpfs reads to it
+/// as a machine without controllers.
 fn hide_cgroups() -> Result<(), Error> {
     const CGROUPS: &str = "/sys/fs/cgroup";
     if !Path::new(CGROUPS).is_dir() {
@@ -171,7 +173,8 @@ fn report_error(refused: &Refused) {
 }
 
 fn report(line: &str) {
-    // SAFETY: the shim opened descriptor 3 for this; ManuallyDrop keeps it open for whoever reports next.
+    // SAFETY: the shim opened descriptor 3 for this; ManuallyDrop keeps it open for whoever reports
+    // next.
     let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(REPORT_FD) });
     // With the shim gone there is nobody to tell.
     let _ = file.write_all(line.as_bytes());

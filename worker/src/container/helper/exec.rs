@@ -1,9 +1,10 @@
-//! `__container-exec`: enters a container and runs one command there; `container/exec.rs` says what goes over the
-//! socket on descriptor 0.
+//! `__container-exec`: enters a container and runs one command there; `container/exec.rs` says what
+//! goes over the socket on descriptor 0.
 //!
-//! Two processes: this one enters all namespaces but the pid namespace (which only its children can be in) and
-//! waits; its child becomes the command. Nothing of the container is trusted: both are not dumpable, so that no
-//! process inside can trace them, and no path of the container is opened for writing.
+//! Two processes: this one enters all namespaces but the pid namespace (which only its children can
+//! be in) and waits; its child becomes the command. Nothing of the container is trusted: both are
+//! not dumpable, so that no process inside can trace them, and no path of the container is opened
+//! for writing.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -159,7 +160,8 @@ fn watch(socket: &OwnedFd, inbox: &mut Inbox, child: Pid) -> Result<(), Refused>
 }
 
 fn send_signal(child: Pid, signal: i32) {
-    // SAFETY: our own child, not yet reaped, so its pid is not another's; a number that is no signal is refused.
+    // SAFETY: our own child, not yet reaped, so its pid is not another's; a number that is no
+    // signal is refused.
     unsafe { libc::kill(child.as_raw(), signal) };
 }
 
@@ -190,8 +192,8 @@ fn become_command(
     command.run(&file)
 }
 
-/// Makes the working directory the current one; it must be one the container can name, so that no descriptor of
-/// ours leads out (CVE-2024-21626).
+/// Makes the working directory the current one; it must be one the container can name, so that no
+/// descriptor of ours leads out (CVE-2024-21626).
 fn enter_dir(cwd: &Path) -> Result<(), Refused> {
     let no = |why: &str| Refused {
         code: NOT_FOUND,
@@ -223,15 +225,15 @@ fn close_on_exec_from(first: libc::c_uint) {
     };
 }
 
-/// A new terminal of the container's own devpts: (master, terminal). What lies at the path is the container's
-/// choice, so it is looked at before use, and the terminal is opened through the master, not by name.
+/// A new terminal of the container's own devpts: (master, terminal). What lies at the path is the
+/// container's choice, so it is looked at before use, and the terminal is opened through the
+/// master, not by name.
 fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let master = open("/dev/pts/ptmx", flags, Mode::empty())?;
     let device = fstat(&master)?.st_rdev;
     let devpts = nix::sys::statfs::fstatfs(&master)?.filesystem_type();
-    if (major(device), minor(device)) != PTMX || devpts.0 as i64 != libc::DEVPTS_SUPER_MAGIC as i64
-    {
+    if (major(device), minor(device)) != PTMX || devpts.0 != libc::DEVPTS_SUPER_MAGIC {
         return Err(io::Error::other(
             "/dev/pts/ptmx of the container is not a terminal multiplexer",
         ));

@@ -1,5 +1,6 @@
-//! The short-lived, single-threaded process that does what must not be done in a process with threads: the
-//! `weft` binary run as `__container-create` (by the shim) or `__container-exec` (by the daemon).
+//! The short-lived, single-threaded process that does what must not be done in a process with
+//! threads: the `weft` binary run as `__container-create` (by the shim) or `__container-exec` (by
+//! the daemon).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -15,8 +16,8 @@ pub const CREATE: &str = "__container-create";
 /// First argument of a helper that runs a command in one.
 pub const EXEC: &str = "__container-exec";
 
-/// Runs a helper. `args` begins with `CREATE` or `EXEC`: what follows the name of the binary. To be called first
-/// thing in `main`, before any thread is started.
+/// Runs a helper. `args` begins with `CREATE` or `EXEC`: what follows the name of the binary. To be
+/// called first thing in `main`, before any thread is started.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let verb = args.next().map(|v| v.into_vec()).unwrap_or_default();

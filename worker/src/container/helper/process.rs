@@ -56,7 +56,8 @@ impl Command {
             .map_err(|e| failed(format!("NUL in path: {e}")))
     }
 
-    /// Signals as a fresh process has them, the filter, and exec. Comes back only with the reason why not.
+    /// Signals as a fresh process has them, the filter, and exec. Comes back only with the reason
+    /// why not.
     pub(super) fn run(&self, file: &CString) -> Result<Infallible, Refused> {
         fresh_signals();
         for filter in &self.filters {
@@ -108,8 +109,8 @@ fn usable(file: &Path) -> Result<(), Refused> {
     }
 }
 
-/// The Rust runtime ignores SIGPIPE, and ignored signals and the mask survive exec. By the raw call, since the C
-/// library hides two numbers that an ancestor may have ignored all the same.
+/// The Rust runtime ignores SIGPIPE, and ignored signals and the mask survive exec. By the raw
+/// call, since the C library hides two numbers that an ancestor may have ignored all the same.
 fn fresh_signals() {
     const SIGNALS: libc::c_int = 64;
     /// Bytes of the kernel's signal set.
@@ -117,8 +118,8 @@ fn fresh_signals() {
     let default = [0u64; 4];
     let none = [0u64; 1];
     let no_old = std::ptr::null_mut::<u64>();
-    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both outlive the calls.
-    // KILL and STOP are refused, as they cannot be anything else.
+    // SAFETY: all-zero words are the kernel's sigaction for the default, and an empty set; both
+    // outlive the calls. KILL and STOP are refused, as they cannot be anything else.
     unsafe {
         for signal in 1..=SIGNALS {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, SET);

@@ -1,5 +1,5 @@
-//! The rows: system calls by name, for the architectures we run on. Names that a kernel or architecture does not
-//! have are left out here, as they cannot be called.
+//! The rows: system calls by name, for the architectures we run on. Names that a kernel or
+//! architecture does not have are left out here, as they cannot be called.
 
 use libc::c_long;
 
@@ -98,7 +98,8 @@ pub(super) const ARCH: &[c_long] = &[
     333, // io_pgetevents: libc has no name for it yet
     335, // uretprobe: libc has no name for it yet
 ];
-/// By number, since libc does not name all of them: renameat, sync_file_range, getrlimit, setrlimit, io_pgetevents.
+/// By number, since libc does not name all of them: renameat, sync_file_range, getrlimit,
+/// setrlimit, io_pgetevents.
 #[cfg(target_arch = "aarch64")]
 pub(super) const ARCH: &[c_long] = &[38, 84, 163, 164, 292];
 
