@@ -243,7 +243,7 @@ impl<'a> Sorted<'a> {
 }
 
 /// Each address with the prefix length of its subnet.
-fn with_prefixes(addresses: &[IpAddr], network: &NetworkItem) -> Vec<IpNet> {
+pub(crate) fn with_prefixes(addresses: &[IpAddr], network: &NetworkItem) -> Vec<IpNet> {
     addresses
         .iter()
         .filter_map(|address| {

@@ -7,6 +7,7 @@
 //! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
 //! meet on the wire.
 
+pub mod api;
 pub mod cache;
 pub mod container;
 pub mod desired;

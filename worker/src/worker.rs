@@ -1,6 +1,11 @@
 //! The worker put together: started by the daemon, ended with it, and with nothing undone.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use weft_dns::{Elsewhere, Server, Synced, Zones};
@@ -58,6 +63,7 @@ pub struct Membership {
 /// The worker. Dropping it ends its tasks; containers, links and names stay as they are.
 pub struct Worker {
     context: Arc<Context>,
+    state_dir: PathBuf,
     cache: Cache,
     assigned: watch::Sender<Assigned>,
     contact: watch::Sender<Contact>,
@@ -96,6 +102,7 @@ impl Worker {
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
         Ok(Self {
             context,
+            state_dir: config.state_dir.clone(),
             cache,
             assigned,
             contact: watch::Sender::default(),
@@ -152,6 +159,15 @@ impl Worker {
         self.contact.send_replace(Contact::default());
     }
 
+    /// Removes what a member left that is none any more: a leave may have been cut short.
+    pub async fn leave_leftovers(&self) {
+        let kept = self.assigned.borrow().0 == Source::Kept;
+        let containers = self.context.runtime.list().await.is_ok_and(|found| !found.is_empty());
+        if kept || containers {
+            self.leave().await;
+        }
+    }
+
     /// The state of the contact with the managers.
     pub fn contact(&self) -> watch::Receiver<Contact> {
         self.contact.subscribe()
@@ -170,6 +186,11 @@ impl Worker {
     /// The containers' runtime.
     pub fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::clone(&self.context.runtime)
+    }
+
+    /// Where what outlives the machine's restart is kept.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Ends all loops, in order, before the process ends. Nothing in the kernel changes.

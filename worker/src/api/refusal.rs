@@ -1,0 +1,49 @@
+//! The runtime's errors as statuses.
+
+use std::error::Error as _;
+
+use tonic::{Code, Status};
+
+use crate::container::Error;
+
+/// The whole chain, so that the reader of a status sees what the kernel said.
+pub(super) fn status(error: Error) -> Status {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Status::new(code(&error), text)
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::BadId { .. }
+        | Error::NoCommand { .. }
+        | Error::TtyNotSupported { .. }
+        | Error::CwdNotAbsolute { .. }
+        | Error::NulInText { .. }
+        | Error::BadEnv { .. }
+        | Error::BadSysctl { .. }
+        | Error::BadCapability { .. }
+        | Error::MemoryTooSmall { .. }
+        | Error::Rootfs { .. }
+        | Error::RootfsNotDirectory { .. }
+        | Error::RootfsIsOurs { .. } => Code::InvalidArgument,
+        Error::NotFound { .. } => Code::NotFound,
+        Error::Exists { .. } => Code::AlreadyExists,
+        Error::NotRunning { .. }
+        | Error::AlreadyStarted { .. }
+        | Error::NoDns { .. }
+        | Error::ShimGone { .. } => Code::FailedPrecondition,
+        Error::NotStarted { .. }
+        | Error::NotExecuted { .. }
+        | Error::ShimNotStarted { .. }
+        | Error::ShimRefused { .. }
+        | Error::CgroupBusy { .. }
+        | Error::Io { .. }
+        | Error::Os { .. } => Code::Internal,
+    }
+}
