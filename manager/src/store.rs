@@ -25,7 +25,9 @@ pub use crate::raft::log::memory::{MemoryDisk, SyncFails};
 pub use crate::raft::mark::Mark;
 pub use crate::raft::wire::{MAX_MESSAGE_BYTES, MAX_PROPOSAL_BYTES};
 pub use config::{Backend, ConfigError, LogLimits, StoreConfig, Timings};
-pub use error::{FatalError, MemberError, OpenError, ProposeError, ReadError, TransportError};
+pub use error::{
+    FatalError, MemberError, OpenError, ProposeError, ReadError, RecoverError, TransportError,
+};
 pub use handle::Store;
 pub use status::{Follower, Leadership, Member, Role, Status};
 

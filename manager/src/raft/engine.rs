@@ -1,7 +1,6 @@
 //! One running store: everything of this folder put together.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,29 +17,21 @@ use tokio::time::Instant;
 use super::codec;
 use super::errors::{self, Lead};
 use super::fence::{Boot, Refusal};
-use super::files::Files;
 use super::hub::Hub;
-use super::identity::{self, Draws};
+use super::identity::Draws;
 use super::inbox::Inbox;
-use super::log::disk::DiskLog;
-use super::log::memory::MemoryLog;
-use super::log::{self, LogStore};
-use super::machine::{MachineStore, View, Work};
+use super::machine::{MachineStore, View};
 use super::network::Network;
+use super::parts::{LogInUse, Opened, Parts};
 use super::runtime::seeded;
-use super::snapshot::Snapshots;
 use super::supervise::{self, Signals};
 use super::types::{Blob, Raft};
 use super::wire::MAX_PROPOSAL_BYTES;
 use crate::store::{
-    Backend, FatalError, IdentityError, Leadership, Machine, OpenError, ProposeError, ReadError,
-    StoreConfig, Transport,
+    Backend, FatalError, Leadership, Machine, OpenError, ProposeError, ReadError, StoreConfig,
+    Transport,
 };
 
-/// Folder of the log in the store's directory.
-const LOG_DIR: &str = "log";
-/// Folder of the snapshots in the store's directory.
-const SNAPSHOT_DIR: &str = "snapshots";
 /// Entries in one append message at most; their bytes are bounded when they are read.
 const ENTRIES_PER_MESSAGE: u64 = 300;
 /// Purged entries collected before the log file is touched.
@@ -74,21 +65,16 @@ impl<M: Machine> Engine<M> {
         config.validate()?;
         let mut rng = StdRng::seed_from_u64(config.seed);
         let draws = Draws { incarnation: rng.random(), nonce: rng.random() };
-        let parts = match &backend {
-            Backend::Disk(dir) => {
-                let (dir, config) = (dir.clone(), config.clone());
-                let opening = move || Parts::on_disk(&dir, &config, draws);
-                // Reading a long log back takes a while.
-                tokio::task::spawn_blocking(opening)
-                    .await
-                    .map_err(|error| OpenError::Raft { reason: error.to_string() })??
-            }
-            Backend::Memory(disk) => {
-                let files = Files::Memory(disk.clone());
-                let log = log::Backend::Memory(MemoryLog::open(disk));
-                Parts::new(files.clone(), files, log, &config, draws, Work::InPlace)?
-            }
+        let opening = {
+            let (config, backend) = (config.clone(), backend.clone());
+            move || Parts::open(&config, &backend, draws)
         };
+        let parts = match backend {
+            Backend::Disk(_) => tokio::task::spawn_blocking(opening)
+                .await
+                .map_err(|error| OpenError::Raft { reason: error.to_string() })?,
+            Backend::Memory(_) => opening(),
+        }?;
         Self::start(config, parts, transport, rng.random()).await
     }
 
@@ -98,7 +84,8 @@ impl<M: Machine> Engine<M> {
         transport: T,
         seed: u64,
     ) -> Result<Self, OpenError> {
-        let Parts { files, snapshots, log, boot, fence, work, log_in_use } = parts;
+        let Parts { opened, boot, fence } = parts;
+        let Opened { files, snapshots, log, work, log_in_use } = opened;
         let hub =
             Arc::new(Hub::new(config.cluster_id.clone(), config.number, boot, log.mark(), fence));
         let view = Arc::new(View::default());
@@ -270,65 +257,4 @@ fn options(config: &StoreConfig) -> Result<Config, OpenError> {
         ..Config::default()
     };
     options.validate().map_err(|error| OpenError::Raft { reason: error.to_string() })
-}
-
-/// What a store is made of before the library runs on it.
-struct Parts {
-    files: Files,
-    snapshots: Snapshots,
-    log: LogStore,
-    boot: Boot,
-    fence: super::fence::Fence,
-    work: Work,
-    log_in_use: LogInUse,
-}
-
-/// Whether the files of a log are still open.
-#[derive(Clone, Debug)]
-enum LogInUse {
-    Disk(super::log::disk::WeakLog),
-    /// A memory disk can always be opened again.
-    Never,
-}
-
-impl LogInUse {
-    fn is_in_use(&self) -> bool {
-        match self {
-            LogInUse::Disk(log) => log.is_in_use(),
-            LogInUse::Never => false,
-        }
-    }
-}
-
-impl Parts {
-    fn on_disk(dir: &Path, config: &StoreConfig, draws: Draws) -> Result<Self, OpenError> {
-        let storage = |source| OpenError::Storage { place: dir.display().to_string(), source };
-        let files = Files::Disk(dir.to_owned()).open().map_err(storage)?;
-        let images = Files::Disk(dir.join(SNAPSHOT_DIR)).open().map_err(storage)?;
-        let log = DiskLog::open(&dir.join(LOG_DIR)).map_err(storage)?;
-        let backend = log::Backend::Disk(log);
-        Self::new(files, images, backend, config, draws, Work::OnBlockingThreads)
-    }
-
-    fn new(
-        files: Files,
-        images: Files,
-        backend: log::Backend,
-        config: &StoreConfig,
-        draws: Draws,
-        work: Work,
-    ) -> Result<Self, OpenError> {
-        let storage = |source| OpenError::Storage { place: files.place(""), source };
-        let log_in_use = match &backend {
-            log::Backend::Disk(log) => LogInUse::Disk(log.weak()),
-            log::Backend::Memory(_) => LogInUse::Never,
-        };
-        let log = LogStore::new(backend).map_err(storage)?;
-        if !identity::exists(&files)? && log.summary().map_err(storage)?.vote.is_some() {
-            return Err(IdentityError::Missing { path: files.place("identity") }.into());
-        }
-        let boot = identity::start(&files, &config.cluster_id, config.number, draws)?;
-        let fence = identity::read_peers(&files)?;
-        Ok(Parts { snapshots: Snapshots::new(images), files, log, boot, fence, work, log_in_use })
-    }
 }

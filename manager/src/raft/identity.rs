@@ -21,7 +21,7 @@ pub enum IdentityError {
     Damaged { path: String, reason: String },
     #[error("{path} belongs to {what} {found}, not to {what} {asked}")]
     Foreign { path: String, what: &'static str, found: String, asked: String },
-    #[error("{path} is missing beside a log that is not empty; the store was tampered with")]
+    #[error("{path} is missing: there is no store, or it was tampered with")]
     Missing { path: String },
 }
 
@@ -73,6 +73,43 @@ pub(crate) fn start(
     write_sealed(files, IDENTITY_FILE, IDENTITY, &identity)?;
     let Identity { incarnation, generation, .. } = identity;
     Ok(Boot { incarnation, generation, nonce: draws.nonce })
+}
+
+/// Moves the store to another cluster, and forgets the peers of the old one. The incarnation
+/// stays: the log names it, and those who read that log later must not stumble over it.
+///
+/// # Errors
+/// [`IdentityError::Missing`] when there is no store; [`IdentityError::Foreign`] when it is of
+/// another manager.
+pub(crate) fn move_to(files: &Files, cluster_id: &str, number: u64) -> Result<(), IdentityError> {
+    let old = read(files, number)?;
+    write_peers(files, &Fence::default())?;
+    let identity = Identity { cluster_id: cluster_id.to_owned(), ..old };
+    write_sealed(files, IDENTITY_FILE, IDENTITY, &identity)
+}
+
+/// The cluster and the incarnation of the store of manager `number`.
+///
+/// # Errors
+/// As [`move_to`].
+pub(crate) fn belongs_to(
+    files: &Files,
+    number: u64,
+) -> Result<(String, Incarnation), IdentityError> {
+    let identity = read(files, number)?;
+    Ok((identity.cluster_id, identity.incarnation))
+}
+
+fn read(files: &Files, number: u64) -> Result<Identity, IdentityError> {
+    let path = files.place(IDENTITY_FILE);
+    let Some(identity) = read_sealed::<Identity>(files, IDENTITY_FILE, IDENTITY)? else {
+        return Err(IdentityError::Missing { path });
+    };
+    if identity.number != number {
+        let (found, asked) = (identity.number.to_string(), number.to_string());
+        return Err(IdentityError::Foreign { path, what: "manager", found, asked });
+    }
+    Ok(identity)
 }
 
 /// Whether the store was made already.

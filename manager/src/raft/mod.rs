@@ -7,7 +7,7 @@
 //! `codec` (bytes with a checksum), `files` and `log` (what is on the disk), `identity` and
 //! `fence` (who may speak at all), `machine` and `snapshot` (the state and its images), `wire`
 //! (messages), `hub` (what every message needs to know), `network` (out) and `inbox` (in),
-//! `engine`, `members` and `supervise` (all of it put together for the store).
+//! `parts`, `engine`, `members` and `supervise` (all of it put together for the store), `recover`.
 
 mod assembly;
 pub(crate) mod codec;
@@ -23,6 +23,8 @@ pub(crate) mod machine;
 pub(crate) mod mark;
 mod members;
 pub(crate) mod network;
+mod parts;
+pub(crate) mod recover;
 pub(crate) mod runtime;
 pub(crate) mod snapshot;
 mod supervise;

@@ -31,6 +31,20 @@ pub enum OpenError {
     Raft { reason: String },
 }
 
+/// A store cannot be made the beginning of a new cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    #[error("opening")]
+    Open(#[from] OpenError),
+    /// Under the old name the managers given up for lost could come back and be believed.
+    #[error("the store belongs to cluster {cluster} already; the new one needs another name")]
+    SameCluster { cluster: String },
+    #[error("the store in {place} has no log to recover from")]
+    Empty { place: String },
+    #[error("writing to the store in {place}")]
+    Write { place: String, source: io::Error },
+}
+
 /// The Raft engine of this store has died and does not recover in place; the process must
 /// start again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

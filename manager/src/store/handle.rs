@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     Backend, Boot, FatalError, Leadership, Machine, Member, MemberError, OpenError, ProposeError,
-    ReadError, Refusal, Status, StoreConfig, Transport,
+    ReadError, RecoverError, Refusal, Status, StoreConfig, Transport,
 };
 use crate::raft::engine::Engine;
 
@@ -52,6 +52,22 @@ impl<M: Machine> Store<M> {
         transport: T,
     ) -> Result<Self, OpenError> {
         Ok(Store { engine: Arc::new(Engine::open(config, backend, transport).await?) })
+    }
+
+    /// Makes a closed store the only member of a new cluster, when the majority of the old one
+    /// is lost for good. All of its log counts as committed then, also what never was; what only
+    /// the lost managers had is gone. `config.cluster_id` is the name of the new cluster and must
+    /// differ from the old one, so that managers of the old cluster are refused when they come
+    /// back. When it was interrupted, it is done again.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn recover(
+        config: StoreConfig,
+        backend: Backend,
+        address: impl Into<String>,
+    ) -> Result<(), RecoverError> {
+        crate::raft::recover::recover(config, backend, address.into()).await
     }
 
     /// Makes this store the first and only member of a new cluster; others reach it at

@@ -8,5 +8,6 @@ mod limits;
 mod members;
 mod model;
 mod partition;
+mod recovery;
 mod simulation;
 mod support;
