@@ -4,7 +4,7 @@
 //! [`Key`] by which the kernel tells it from others: two objects with one key cannot exist together.
 //! The order of the keys is the order of creation: referents come before what refers to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -370,6 +370,15 @@ pub fn link<'a>(objects: &'a Objects, name: &str) -> Option<&'a Link> {
             Some(_) | None => None,
         }
     })
+}
+
+/// The paths of the kernel parameters among the objects.
+pub fn parameters(objects: &Objects) -> BTreeSet<String> {
+    let paths = objects.keys().filter_map(|key| match key {
+        Key::Sysctl(path) => Some(path.clone()),
+        _ => None,
+    });
+    paths.collect()
 }
 
 /// What the kernel does to the rest of a namespace when a link goes: its addresses, rows, neighbours and

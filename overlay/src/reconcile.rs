@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataplane::{Dataplane, NetnsRef};
 use crate::kernel::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook};
-use crate::lower::{Facts, Wanted, lower};
+use crate::lower::{Cause, Facts, Wanted, cause, host_parameters, inside, outside};
 use crate::op::Op;
 use crate::plan::plan;
-use crate::plane::{self, Key, Object, Objects, Place};
+use crate::plane::{self, Object, Place};
 
 mod service;
 
@@ -79,7 +79,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Driver<K> {
     kernel: K,
-    settled: BTreeMap<String, (NetnsRef, Objects)>,
+    settled: BTreeMap<String, Cause>,
     /// Operations that failed and that no look would plan again: flows are not observed.
     unfinished: Vec<Op>,
 }
@@ -107,11 +107,12 @@ impl<K: Kernel> Driver<K> {
             let Some((wanted, seen)) = self.look(desired, scope, &mut report) else {
                 return report;
             };
-            let mut ops = plan(&wanted, &seen.plane, completeness);
+            let places: BTreeSet<Place> = seen.plane.places.keys().cloned().collect();
+            let mut ops = plan(&wanted, seen.plane, completeness);
             ops.append(&mut self.unfinished);
             if ops.is_empty() {
                 report.failed.clear();
-                self.remember(desired, &wanted, &seen, &report);
+                self.remember(desired, &places, seen.facts, &report);
                 break;
             }
             report.failed = self.apply(&ops);
@@ -119,7 +120,7 @@ impl<K: Kernel> Driver<K> {
             self.unfinished
                 .extend(report.failed.iter().filter(unseen).map(|failure| failure.op.clone()));
             report.executed.extend(ops);
-            self.remember(desired, &wanted, &seen, &report);
+            self.remember(desired, &places, seen.facts, &report);
             if report.failed.is_empty() || round == ROUNDS {
                 break;
             }
@@ -155,9 +156,7 @@ impl<K: Kernel> Driver<K> {
         report: &mut Report,
     ) -> Option<(Wanted, Observation)> {
         let vtep = desired.underlay.as_ref().map(|underlay| underlay.vtep);
-        // The names of the parameters do not depend on the facts, only whether two of them are wanted.
-        let first = lower(desired, Facts::default());
-        let sysctls = first.plane.places.get(&Place::Host).map(sysctls).unwrap_or_default();
+        let sysctls = host_parameters(desired);
         let host = Some(HostLook { vtep, sysctls });
         let mut seen = self.kernel.observe(&Look { host, sandboxes: BTreeMap::new() });
         report.unreachable = seen.errors.clone();
@@ -165,30 +164,27 @@ impl<K: Kernel> Driver<K> {
             return None;
         }
         report.foreign_drop = seen.facts.foreign_drop && !desired.networks.is_empty();
-        let wanted = lower(desired, seen.facts);
-        let sandboxes = self.sandboxes_to_see(desired, &wanted, &seen, scope);
-        let inside = self.kernel.observe(&Look { host: None, sandboxes });
-        seen.plane.places.extend(inside.plane.places);
-        report.unreachable.extend(inside.errors);
+        let mut wanted = outside(desired, seen.facts);
+        let sandboxes = self.sandboxes_to_see(desired, &mut wanted, &seen, scope);
+        let within = self.kernel.observe(&Look { host: None, sandboxes });
+        seen.plane.places.extend(within.plane.places);
+        report.unreachable.extend(within.errors);
         Some((wanted, seen))
     }
 
+    /// Decides which sandboxes to look into, and computes what is wanted inside them.
     fn sandboxes_to_see(
         &self,
         desired: &Dataplane,
-        wanted: &Wanted,
+        wanted: &mut Wanted,
         seen: &Observation,
         scope: &Scope,
     ) -> BTreeMap<String, SandboxLook> {
         let disturbed = disturbed(wanted, seen);
         let mut looks = BTreeMap::new();
         for (key, sandbox) in &desired.sandboxes {
-            let Some(objects) = wanted.plane.places.get(&Place::Sandbox(key.clone())) else {
-                continue;
-            };
-            let settled = self.settled.get(key);
-            let same =
-                settled.is_some_and(|(netns, old)| *netns == sandbox.netns && old == objects);
+            let cause = cause(desired, sandbox, seen.facts);
+            let same = self.settled.get(key) == Some(&cause);
             let (look, parameters) = match scope {
                 Scope::Full => (true, true),
                 Scope::Changed(named) => {
@@ -196,17 +192,14 @@ impl<K: Kernel> Driver<K> {
                 }
             };
             if look {
-                let links = objects.values().filter_map(link_name).collect();
-                let sysctls = if parameters { sysctls(objects) } else { BTreeSet::new() };
+                inside(wanted, desired, key, seen.facts);
                 let netns = Some(sandbox.netns.clone());
-                looks.insert(key.clone(), SandboxLook { netns, links, sysctls });
+                looks.insert(key.clone(), look_inside(wanted, key, netns, parameters));
             }
         }
         for key in self.kernel.held() {
-            let empty =
-                SandboxLook { netns: None, links: BTreeSet::new(), sysctls: BTreeSet::new() };
             if !desired.sandboxes.contains_key(&key) {
-                looks.insert(key, empty);
+                looks.insert(key.clone(), look_inside(wanted, &key, None, false));
             }
         }
         looks
@@ -216,21 +209,34 @@ impl<K: Kernel> Driver<K> {
     fn remember(
         &mut self,
         desired: &Dataplane,
-        wanted: &Wanted,
-        seen: &Observation,
+        seen: &BTreeSet<Place>,
+        facts: Facts,
         report: &Report,
     ) {
-        let failed = |place: &Place| report.failed.iter().any(|failure| failure.op.place == *place);
-        for (place, objects) in &wanted.plane.places {
-            let Place::Sandbox(key) = place else { continue };
-            let Some(sandbox) = desired.sandboxes.get(key) else { continue };
-            if failed(place) {
+        let failed: BTreeSet<&Place> =
+            report.failed.iter().map(|failure| &failure.op.place).collect();
+        for (key, sandbox) in &desired.sandboxes {
+            let place = Place::Sandbox(key.clone());
+            if failed.contains(&place) {
                 self.settled.remove(key);
-            } else if seen.plane.places.contains_key(place) {
-                self.settled.insert(key.clone(), (sandbox.netns.clone(), objects.clone()));
+            } else if seen.contains(&place) {
+                self.settled.insert(key.clone(), cause(desired, sandbox, facts));
             }
         }
     }
+}
+
+/// How to look into one sandbox.
+fn look_inside(
+    wanted: &Wanted,
+    key: &str,
+    netns: Option<NetnsRef>,
+    parameters: bool,
+) -> SandboxLook {
+    let objects = wanted.plane.places.get(&Place::Sandbox(key.to_owned()));
+    let links = objects.map(|objects| objects.values().filter_map(link_name).collect());
+    let sysctls = objects.filter(|_| parameters).map(plane::parameters);
+    SandboxLook { netns, links: links.unwrap_or_default(), sysctls: sysctls.unwrap_or_default() }
 }
 
 /// Sandboxes whose outer end is not there.
@@ -245,14 +251,6 @@ fn disturbed(wanted: &Wanted, seen: &Observation) -> BTreeSet<String> {
     };
     let pairs = wanted.pairs.iter().filter(|(name, _)| missing(name));
     pairs.map(|(_, end)| end.sandbox.clone()).collect()
-}
-
-fn sysctls(objects: &Objects) -> BTreeSet<String> {
-    let paths = objects.keys().filter_map(|key| match key {
-        Key::Sysctl(path) => Some(path.clone()),
-        _ => None,
-    });
-    paths.collect()
 }
 
 fn link_name(object: &Object) -> Option<String> {

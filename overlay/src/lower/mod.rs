@@ -1,8 +1,8 @@
 //! From networks and sandboxes to the kernel objects that make them true. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Sandbox, Subnet};
 use crate::mtu;
 use crate::plane::{Object, Objects, Place, Plane, put};
 
@@ -49,6 +49,15 @@ pub struct InnerEnd {
 ///
 /// An attachment to a network the dataplane does not contain is left out: its network is not known yet.
 pub fn lower(dataplane: &Dataplane, facts: Facts) -> Wanted {
+    let mut wanted = outside(dataplane, facts);
+    for key in dataplane.sandboxes.keys() {
+        inside(&mut wanted, dataplane, key, facts);
+    }
+    wanted
+}
+
+/// The part of [`lower`] that is in the host's namespace.
+pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
     let mut wanted = Wanted::default();
     let mut host = Objects::new();
     if !dataplane.networks.is_empty() {
@@ -58,11 +67,44 @@ pub fn lower(dataplane: &Dataplane, facts: Facts) -> Wanted {
         network::lower(&mut host, *vni, network, dataplane, facts);
     }
     for (key, sandbox) in &dataplane.sandboxes {
-        let inside = sandbox::lower(&mut host, &mut wanted.pairs, key, sandbox, dataplane, facts);
-        wanted.plane.places.insert(Place::Sandbox(key.clone()), inside);
+        sandbox::outside(&mut host, &mut wanted.pairs, key, sandbox, dataplane, facts);
     }
     wanted.plane.places.insert(Place::Host, host);
     wanted
+}
+
+/// The part of [`lower`] that is inside one sandbox.
+pub(crate) fn inside(wanted: &mut Wanted, dataplane: &Dataplane, key: &str, facts: Facts) {
+    if let Some(sandbox) = dataplane.sandboxes.get(key) {
+        let objects = sandbox::inside(key, sandbox, dataplane, facts);
+        wanted.plane.places.insert(Place::Sandbox(key.to_owned()), objects);
+    }
+}
+
+/// What the inside of a sandbox follows from. Equal values mean equal objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    sandbox: Sandbox,
+    networks: Vec<Option<(String, Vec<Subnet>, bool, u32)>>,
+}
+
+/// See [`Cause`].
+pub(crate) fn cause(dataplane: &Dataplane, sandbox: &Sandbox, facts: Facts) -> Cause {
+    let network = |vni: &u32| {
+        let network = dataplane.networks.get(vni)?;
+        let mtu = network_mtu(dataplane, *vni, facts);
+        Some((network.id.clone(), network.subnets.clone(), network.internal, mtu))
+    };
+    Cause { sandbox: sandbox.clone(), networks: sandbox.attachments.keys().map(network).collect() }
+}
+
+/// The kernel parameters of the host that may be wanted, whatever the facts.
+pub(crate) fn host_parameters(dataplane: &Dataplane) -> BTreeSet<String> {
+    let mut host = Objects::new();
+    if !dataplane.networks.is_empty() {
+        host::lower(&mut host, dataplane, Facts::default());
+    }
+    crate::plane::parameters(&host)
 }
 
 /// The MTU inside one network.

@@ -17,25 +17,33 @@ use crate::plane::{
 const SANDBOX_PORT: PortFlags =
     PortFlags { learning: false, flood: false, neigh_suppress: false, locked: true };
 
-pub(super) fn lower(
+/// The ports of a sandbox on the host's bridges.
+pub(super) fn outside(
     host: &mut Objects,
     pairs: &mut BTreeMap<String, InnerEnd>,
     key: &str,
     sandbox: &Sandbox,
     dataplane: &Dataplane,
     facts: Facts,
-) -> Objects {
-    let mut inside = basics(sandbox);
-    let mut routed = BTreeSet::new();
+) {
     for (vni, port) in &sandbox.attachments {
         let Some(network) = dataplane.networks.get(vni) else { continue };
         let mtu = network_mtu(dataplane, *vni, facts);
         let outer = names::veth(key, *vni);
         outer_end(host, &outer, &names::bridge(*vni), network, port, mtu);
-        inner_end(&mut inside, network, port, mtu);
-        default_routes(&mut inside, &mut routed, network, port);
         let end = InnerEnd { sandbox: key.to_owned(), ifname: port.ifname.clone() };
         pairs.insert(outer, end);
+    }
+}
+
+/// What is inside a sandbox's namespace.
+pub(super) fn inside(key: &str, sandbox: &Sandbox, dataplane: &Dataplane, facts: Facts) -> Objects {
+    let mut inside = basics(sandbox);
+    let mut routed = BTreeSet::new();
+    for (vni, port) in &sandbox.attachments {
+        let Some(network) = dataplane.networks.get(vni) else { continue };
+        inner_end(&mut inside, network, port, network_mtu(dataplane, *vni, facts));
+        default_routes(&mut inside, &mut routed, network, port);
     }
     vip::lower(&mut inside, key, &sandbox.vips);
     inside

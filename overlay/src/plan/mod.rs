@@ -27,13 +27,17 @@ pub enum Completeness {
 }
 
 /// Plans the way from `observed` to `wanted`. Places that were not observed are left alone.
-pub fn plan(wanted: &Wanted, observed: &Plane, completeness: Completeness) -> Vec<Op> {
-    let mut world = observed.clone();
+pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec<Op> {
+    let nothing = Objects::new();
     let mut removals = Vec::new();
+    let mut changes = Vec::new();
+    for (place, seen) in &observed.places {
+        let want = wanted.plane.places.get(place).unwrap_or(&nothing);
+        changes.extend(departed(place, want, seen, completeness));
+    }
+    let mut world = observed;
     ignore_unmarked(&mut world);
     break_links(&mut world, wanted, completeness, &mut removals);
-    let nothing = Objects::new();
-    let mut changes = Vec::new();
     for (place, seen) in &world.places {
         let want = wanted.plane.places.get(place).unwrap_or(&nothing);
         let missing = missing_tables(want, seen);
@@ -47,12 +51,6 @@ pub fn plan(wanted: &Wanted, observed: &Plane, completeness: Completeness) -> Ve
             let old = seen.get(key).filter(|_| !gone(key));
             change(place, object, old, wanted, &world, &mut removals, &mut changes);
         }
-        changes.extend(departed(
-            place,
-            want,
-            observed.places.get(place).unwrap_or(seen),
-            completeness,
-        ));
     }
     drop_unsupported(&mut changes, &world);
     removals.sort_by(|a, b| b.object.key().cmp(&a.object.key()).then(a.place.cmp(&b.place)));
