@@ -214,8 +214,8 @@ impl State {
                 NodeItem { id: node, role: own.spec.role, data_path: own.description.data_path };
             items.insert(Key::Node, Item::Node(item));
             self.add_networks(node, &mut items);
-            // A task stays assigned until nothing of it is left on the node.
-            for task in self.tasks_on(node).filter(|task| !task.released) {
+            // A task stays with its node until it is forgotten, so that its output can be read.
+            for task in self.tasks_on(node) {
                 items.insert(Key::Task(task.id), Item::Task(Arc::clone(task)));
             }
         }

@@ -63,7 +63,9 @@ impl State {
         }
         let results = proposal.commands.iter().map(|command| self.run_whole(command)).collect();
         let outcome = Outcome { results };
-        if let Some(request) = &proposal.request {
+        // A refusal has changed nothing, so a retry may well be tried again.
+        let changed = outcome.results.iter().any(Result::is_ok);
+        if let Some(request) = proposal.request.as_ref().filter(|_| changed) {
             self.record(request.clone(), outcome.clone());
         }
         outcome

@@ -78,7 +78,13 @@ impl State {
         if demoted && self.managers() == 1 {
             return Err(last_manager("demoted", &node.description.hostname));
         }
-        self.change_node(id, |node| node.spec = spec.clone())
+        self.change_node(id, |node| {
+            node.spec = spec.clone();
+            // The store of a manager that was demoted is gone; a new one has a new incarnation.
+            if demoted {
+                node.raft_incarnation = None;
+            }
+        })
     }
 
     pub(super) fn describe_node(

@@ -1,0 +1,430 @@
+//! `State::apply` against random commands: whatever comes, in whatever order, the invariants hold,
+//! a refusal changes nothing, a replay gives the same state, and a snapshot is the state.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+use weft_model::{
+    AttachmentId, Cluster, ClusterId, Command, Desired, NetworkId, NodeId, Proposal, RequestId,
+    ServiceId, State, TaskId, TaskState, Time,
+    command::{Force, NewAttachment, NewNode, TaskReport, UpdateKind},
+    object::{
+        ClusterSpec, ExtraToken, Meta, NodeDescription, NodeState, Slot, Stuck, Subnet, Tokens,
+    },
+    spec::{
+        Availability, ContainerSpec, EndpointMode, Mode, NetworkSpec, NetworkUse, NodeSpec, Role,
+        ServiceSpec,
+    },
+};
+
+/// Few of each kind, so that commands meet.
+const FEW: u8 = 4;
+
+fn bytes(kind: u8, number: u8) -> [u8; 32] {
+    let mut bytes = [kind; 32];
+    bytes[31] = number;
+    bytes
+}
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes(bytes(1, number))
+}
+
+fn network(number: u8) -> NetworkId {
+    NetworkId::from_bytes(bytes(2, number))
+}
+
+fn service(number: u8) -> ServiceId {
+    ServiceId::from_bytes(bytes(3, number))
+}
+
+fn task(number: u8) -> TaskId {
+    TaskId::from_bytes(bytes(4, number))
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: ClusterId::from_bytes([9; 32]),
+        meta: Meta::new(Time(1)),
+        spec: ClusterSpec::default(),
+        tokens: Tokens { worker: [1; 16], manager: [2; 16], extra: Vec::new() },
+        root_certificate: String::new(),
+        root_key: String::new(),
+        next_number: 1,
+        last_vni: None,
+    }
+}
+
+fn new_node(number: u8, host: u8, role: Role) -> NewNode {
+    NewNode {
+        id: node(number),
+        spec: NodeSpec { role, ..NodeSpec::default() },
+        description: description(number, host),
+    }
+}
+
+fn description(number: u8, host: u8) -> NodeDescription {
+    NodeDescription {
+        hostname: format!("n{number}"),
+        address: format!("10.99.0.{host}:2377").parse().unwrap(),
+        data_path: format!("10.99.0.{host}").parse().unwrap(),
+        os: "linux".into(),
+        architecture: "x86_64".into(),
+        engine_version: "0".into(),
+        nano_cpus: 1,
+        memory: 1,
+        used_prefixes: Default::default(),
+    }
+}
+
+fn few() -> impl Strategy<Value = u8> {
+    0..FEW
+}
+
+/// Subnets that sometimes overlap; small, so that they fill.
+fn subnets() -> impl Strategy<Value = Vec<Subnet>> {
+    let one = (0u8..6, any::<bool>()).prop_map(|(number, v6)| {
+        let (cidr, gateway) = if v6 {
+            (format!("fd00:0:0:{number}::/64"), format!("fd00:0:0:{number}::1"))
+        } else {
+            (format!("10.0.{number}.0/29"), format!("10.0.{number}.1"))
+        };
+        let cidr: ipnet::IpNet = cidr.parse().unwrap();
+        Subnet {
+            cidr,
+            gateway: gateway.parse().unwrap(),
+            range: cidr,
+            auxiliary: Default::default(),
+            cursor: None,
+            resting: Default::default(),
+        }
+    });
+    prop::collection::vec(one, 0..3)
+}
+
+fn service_spec() -> impl Strategy<Value = ServiceSpec> {
+    (few(), 0u32..4, prop::collection::btree_set(few(), 0..3), any::<bool>(), any::<bool>())
+        .prop_map(|(name, replicas, networks, dnsrr, global)| {
+            let container = ContainerSpec::new("rootfs:/srv", &["sh"]);
+            let mut spec = ServiceSpec::replicated(&format!("s{name}"), replicas, container);
+            spec.networks = networks
+                .into_iter()
+                .map(|number| NetworkUse { network: network(number), aliases: Vec::new() })
+                .collect();
+            if dnsrr {
+                spec.endpoint_mode = EndpointMode::Dnsrr;
+            }
+            if global {
+                spec.mode = Mode::Global;
+            }
+            spec
+        })
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Worker), Just(Role::Manager)]
+}
+
+/// Addresses are chosen well or badly.
+#[derive(Clone, Debug)]
+enum Addresses {
+    FromState,
+    These(Vec<IpAddr>),
+}
+
+fn addresses() -> impl Strategy<Value = Addresses> {
+    let bad = (0u8..6, 0u8..8).prop_map(|(net, host)| {
+        Addresses::These(vec![format!("10.0.{net}.{host}").parse().unwrap()])
+    });
+    prop_oneof![6 => Just(Addresses::FromState), 1 => bad]
+}
+
+/// What may be tried; turned into a command when the state is known.
+#[derive(Clone, Debug)]
+enum Try {
+    Command(Command),
+    CreateService(u8, ServiceSpec),
+    UpdateService(u8, ServiceSpec, Option<u64>),
+    Attach(u8, u8, Addresses),
+}
+
+fn tries() -> impl Strategy<Value = Try> {
+    let states = prop_oneof![
+        Just(NodeState::Ready),
+        Just(NodeState::Silent),
+        Just(NodeState::Down),
+        Just(NodeState::Unknown)
+    ];
+    let task_states = prop_oneof![
+        Just(TaskState::Preparing),
+        Just(TaskState::Running),
+        Just(TaskState::Failed),
+        Just(TaskState::Shutdown),
+        Just(TaskState::New),
+    ];
+    let availability = prop_oneof![
+        Just(Availability::Active),
+        Just(Availability::Pause),
+        Just(Availability::Drain)
+    ];
+    let nodes = prop_oneof![
+        (few(), 1u8..6, role()).prop_map(|(number, host, role)| {
+            let secret = if role == Role::Manager { [2; 16] } else { [1; 16] };
+            Command::AddNode { node: new_node(number, host, role), secret }
+        }),
+        (few(), role(), availability).prop_map(|(number, role, availability)| {
+            let spec = NodeSpec { role, availability, labels: Default::default() };
+            Command::UpdateNode { id: node(number), expect: None, spec }
+        }),
+        (few(), 1u8..6).prop_map(|(number, host)| Command::DescribeNode {
+            id: node(number),
+            description: description(number, host),
+            raft_incarnation: None,
+        }),
+        (few(), states).prop_map(|(number, state)| Command::SetNodeState {
+            id: node(number),
+            state,
+            message: String::new(),
+        }),
+        (few(), any::<bool>()).prop_map(|(number, force)| Command::RemoveNode {
+            id: node(number),
+            force: if force { Force::Yes } else { Force::No },
+        }),
+        (role(), any::<u8>())
+            .prop_map(|(role, secret)| Command::RotateToken { role, secret: [secret; 16] }),
+        (any::<u8>(), role()).prop_map(|(secret, role)| Command::MintToken {
+            token: ExtraToken { secret: [secret; 16], role, expires: None, uses: Some(1) },
+        }),
+    ];
+    let networks = prop_oneof![
+        3 => (few(), few(), 65_536u32..65_540, subnets()).prop_map(|(id, name, vni, subnets)| {
+            let spec = NetworkSpec::overlay(&format!("net{name}"));
+            Command::CreateNetwork { id: network(id), spec, vni, subnets }
+        }),
+        1 => few().prop_map(|id| Command::RemoveNetwork { id: network(id) }),
+    ];
+    let tasks = prop_oneof![
+        (0u8..12, few(), 1u32..4).prop_map(|(id, of, slot)| Command::CreateTask {
+            id: task(id),
+            service: service(of),
+            slot: Slot::Replica(slot),
+            attempt: 0,
+            start_at: Time(0),
+        }),
+        (0u8..12, few()).prop_map(|(id, on)| Command::Assign { task: task(id), node: node(on) }),
+        (0u8..12, any::<bool>()).prop_map(|(id, remove)| Command::Stop {
+            task: task(id),
+            desired: if remove { Desired::Remove } else { Desired::Shutdown },
+        }),
+        (few(), 0u8..12, task_states, any::<bool>()).prop_map(|(on, id, state, released)| {
+            let report = TaskReport {
+                task: task(id),
+                state,
+                message: "m".into(),
+                error: String::new(),
+                exit_code: None,
+                pid: 1,
+                released,
+            };
+            Command::Report { node: node(on), reports: vec![report] }
+        }),
+        (0u8..12).prop_map(|id| Command::Forget { task: task(id) }),
+        (0u8..12).prop_map(|id| Command::Explain {
+            task: task(id),
+            stuck: Some(Stuck { reason: "r".into(), hint: String::new(), since: Time(1) }),
+        }),
+    ];
+    prop_oneof![
+        2 => nodes.prop_map(Try::Command),
+        2 => networks.prop_map(Try::Command),
+        4 => tasks.prop_map(Try::Command),
+        2 => (few(), service_spec()).prop_map(|(id, spec)| Try::CreateService(id, spec)),
+        1 => (few(), service_spec(), prop::option::of(0u64..4))
+            .prop_map(|(id, spec, expect)| Try::UpdateService(id, spec, expect)),
+        1 => few().prop_map(|id| Try::Command(Command::RemoveService { id: service(id) })),
+        4 => (0u8..12, any::<u8>(), addresses())
+            .prop_map(|(id, seed, addresses)| Try::Attach(id, seed, addresses)),
+    ]
+}
+
+/// The command that a try is in this state.
+fn command(state: &State, what: Try) -> Command {
+    match what {
+        Try::Command(command) => command,
+        Try::CreateService(id, spec) => {
+            let vips = state.choose_vips(&spec, &Default::default()).unwrap_or_default();
+            Command::CreateService { id: service(id), spec: Arc::new(spec), vips }
+        }
+        Try::UpdateService(id, mut spec, expect) => {
+            let present = state.service(service(id));
+            if let Some(present) = present {
+                spec.name.clone_from(&present.spec.name);
+            }
+            let held = present.map(|service| service.vips.clone()).unwrap_or_default();
+            let vips = state.choose_vips(&spec, &held).unwrap_or_default();
+            let (id, kind) = (service(id), UpdateKind::Update);
+            Command::UpdateService { id, expect, spec: Arc::new(spec), vips, kind }
+        }
+        Try::Attach(id, seed, addresses) => {
+            let networks =
+                state.task(task(id)).map(|task| task.networks.to_vec()).unwrap_or_default();
+            let attachments = networks.iter().enumerate().map(|(index, usage)| NewAttachment {
+                id: AttachmentId::from_bytes(bytes(seed, index as u8)),
+                network: usage.network,
+                addresses: match &addresses {
+                    Addresses::FromState => {
+                        state.choose_addresses(usage.network).unwrap_or_default()
+                    }
+                    Addresses::These(these) => these.clone(),
+                },
+            });
+            Command::Attach { task: task(id), attachments: attachments.collect() }
+        }
+    }
+}
+
+fn started() -> State {
+    let mut state = State::default();
+    let command = Command::CreateCluster {
+        cluster: Box::new(cluster()),
+        node: new_node(0, 1, Role::Manager),
+    };
+    let proposal = Proposal { request: None, now: Time(1), commands: vec![command] };
+    state.apply(1, &proposal).into_result().unwrap();
+    state
+}
+
+fn without_clock(state: &State, index: u64, now: Time) -> State {
+    // A refused proposal still moves the revision and the clock: the log entry is there.
+    let mut same = state.clone();
+    let empty = Proposal { request: None, now, commands: Vec::new() };
+    same.apply(index, &empty);
+    same
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_the_invariants_hold(
+        tries in prop::collection::vec((tries(), 0u64..40_000), 1..120),
+    ) {
+        let mut state = started();
+        let mut log = Vec::new();
+        let mut now = Time(1);
+        for (index, (what, passed)) in tries.into_iter().enumerate() {
+            let index = index as u64 + 2;
+            now = now + Duration::from_millis(passed);
+            let command = command(&state, what);
+            let proposal = Proposal { request: None, now, commands: vec![command] };
+            let before = without_clock(&state, index, now);
+            let outcome = state.apply(index, &proposal);
+            if outcome.results.iter().all(Result::is_err) {
+                prop_assert_eq!(&state, &before, "a refusal changed something");
+            }
+            prop_assert_eq!(state.check(), vec![], "after {:?}", proposal);
+            log.push((index, proposal));
+        }
+        let mut replayed = started();
+        for (index, proposal) in &log {
+            replayed.apply(*index, proposal);
+        }
+        prop_assert_eq!(&replayed, &state, "a replay differs");
+        let bytes = rmp_serde::to_vec_named(&state).unwrap();
+        let restored: State = rmp_serde::from_slice(&bytes).unwrap();
+        prop_assert_eq!(&restored, &state, "a snapshot differs");
+    }
+
+    #[test]
+    fn a_worker_that_takes_in_changes_has_what_one_that_gets_all_has(
+        tries in prop::collection::vec(tries(), 1..80),
+    ) {
+        let mut state = started();
+        let mut held = state.assignments(node(0));
+        for (index, what) in tries.into_iter().enumerate() {
+            let command = command(&state, what);
+            let proposal = Proposal { request: None, now: Time(1), commands: vec![command] };
+            state.apply(index as u64 + 2, &proposal);
+            let next = state.assignments(node(0));
+            let changes = held.changes_to(&next);
+            held.take(changes, next.revision);
+            prop_assert_eq!(&held, &next);
+        }
+    }
+}
+
+#[test]
+fn a_retry_gets_the_first_result_and_changes_nothing_again() {
+    let mut state = started();
+    let request = RequestId::new("0123456789abcdef");
+    let command = Command::RotateToken { role: Role::Worker, secret: [7; 16] };
+    let proposal = Proposal { request, now: Time(2), commands: vec![command] };
+    let first = state.apply(2, &proposal);
+    let version = state.cluster().unwrap().meta.version;
+    let again = state.apply(3, &proposal);
+    assert_eq!(first, again);
+    assert_eq!(state.cluster().unwrap().meta.version, version);
+    assert_eq!(state.recorded(proposal.request.as_ref().unwrap()), Some(&first));
+}
+
+#[test]
+fn many_named_writes_are_kept_in_bounded_memory() {
+    let mut state = started();
+    for number in 0..10_000u64 {
+        let proposal = Proposal {
+            request: RequestId::new(&format!("request-{number:08}")),
+            now: Time(number * 1_000),
+            commands: vec![Command::RotateToken { role: Role::Worker, secret: [1; 16] }],
+        };
+        state.apply(number + 2, &proposal);
+    }
+    let bytes = rmp_serde::to_vec_named(&state).unwrap();
+    assert!(bytes.len() < 1_000_000, "{} bytes", bytes.len());
+    let newest = RequestId::new("request-00009999").unwrap();
+    let oldest = RequestId::new("request-00000000").unwrap();
+    assert!(state.recorded(&newest).is_some());
+    assert!(state.recorded(&oldest).is_none());
+}
+
+#[test]
+fn a_released_address_rests_for_a_minute_and_comes_last() {
+    let mut state = started();
+    let mut index = 1;
+    let mut apply = |state: &mut State, now: u64, command: Command| {
+        index += 1;
+        let proposal = Proposal { request: None, now: Time(now), commands: vec![command] };
+        state.apply(index, &proposal).into_result().unwrap();
+    };
+    let cidr: ipnet::IpNet = "10.0.0.0/29".parse().unwrap();
+    let subnet = Subnet {
+        cidr,
+        gateway: "10.0.0.1".parse().unwrap(),
+        range: cidr,
+        auxiliary: Default::default(),
+        cursor: None,
+        resting: Default::default(),
+    };
+    let spec = NetworkSpec::overlay("net");
+    let made = Command::CreateNetwork { id: network(1), spec, vni: 65_536, subnets: vec![subnet] };
+    apply(&mut state, 1_000, made);
+    let spec = |name: &str| {
+        let container = ContainerSpec::new("rootfs:/srv", &["sh"]);
+        let mut spec = ServiceSpec::replicated(name, 0, container);
+        spec.networks = vec![NetworkUse { network: network(1), aliases: Vec::new() }];
+        spec
+    };
+    let mut given = Vec::new();
+    for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let spec = spec(name);
+        let vips = state.choose_vips(&spec, &Default::default()).unwrap();
+        given.push(vips[&network(1)][0].to_string());
+        let id = service(number as u8);
+        apply(&mut state, 2_000, Command::CreateService { id, spec: Arc::new(spec), vips });
+    }
+    assert_eq!(given, ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    apply(&mut state, 3_000, Command::RemoveService { id: service(0) });
+    let next = |state: &State| state.choose_addresses(network(1)).unwrap()[0].to_string();
+    assert_eq!(next(&state), "10.0.0.5", "10.0.0.2 rests");
+    apply(&mut state, 63_001, Command::RotateToken { role: Role::Worker, secret: [3; 16] });
+    assert_eq!(next(&state), "10.0.0.5", "and comes after the fresh ones when it has rested");
+}
