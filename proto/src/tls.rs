@@ -24,6 +24,7 @@ pub mod connect;
 pub mod connection;
 pub mod identity;
 pub mod live;
+mod member;
 pub mod peer;
 pub mod pem;
 pub mod registry;
@@ -47,6 +48,7 @@ pub use connect::{anonymous_channel, bootstrap_channel, channel, channel_to_node
 pub use connection::{Connection, ConnectionInfo, peer_of};
 pub use identity::{Identity, IdentityError};
 pub use live::LiveIdentity;
+pub use member::member_channel;
 pub use peer::{Peer, PeerError, Role};
 pub use registry::Registry;
 pub use renewal::renew_at;

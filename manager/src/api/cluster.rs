@@ -1,0 +1,191 @@
+//! The replicated half of `ClusterService`. The daemon implements the service, as the other half is
+//! about the node itself, and hands these calls on; the gate brings them to the leader as all others.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tonic::{Code, Status};
+use weft_model::{
+    Command, State, Time,
+    object::{ExtraToken, Secret},
+    spec::{Invalid, Role},
+};
+use weft_proto::{
+    convert::{
+        cluster::cluster as to_wire,
+        node::role_of,
+        status::{hinted, invalid},
+        value::{span, timestamp},
+    },
+    tls,
+    v1::{
+        ClientCertificateRequest, ClientCertificateResponse, InspectClusterResponse,
+        JoinTokenRequest, JoinTokenResponse, UpdateClusterRequest, UpdateClusterResponse,
+    },
+};
+
+use super::networks::cluster;
+use crate::{
+    ca::{Authority, IssueError, Subject, join_token, new_secret},
+    clock::{model_time, system_time},
+    ids::IdSource,
+    manager::Manager,
+};
+
+/// Life of a client's certificate that asks for none.
+const CLIENT_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Longest life of a client's certificate: it cannot be called back.
+const CLIENT_TTL_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// The cluster and its settings.
+pub async fn inspect(manager: &Manager) -> Result<InspectClusterResponse, Status> {
+    let state = manager.current().await?;
+    Ok(InspectClusterResponse { cluster: Some(to_wire(&*cluster(&state)?)) })
+}
+
+/// Changes the settings that can be changed.
+pub async fn update(
+    manager: &Manager,
+    request: UpdateClusterRequest,
+) -> Result<UpdateClusterResponse, Status> {
+    let expiry = span("--cert-expiry", request.cert_expiry.as_ref());
+    let expiry = expiry.map_err(|error| invalid(&error))?;
+    let choice = |state: &State, _: &mut dyn IdSource| {
+        let mut spec = cluster(state)?.spec.clone();
+        spec.task_history_limit = request.task_history_limit.unwrap_or(spec.task_history_limit);
+        spec.certificate_expiry = expiry.unwrap_or(spec.certificate_expiry);
+        let expect = (request.version != 0).then_some(request.version);
+        Ok(Command::UpdateCluster { expect, spec })
+    };
+    let (_, state) = manager.decide(&request.request_id, choice).await?;
+    Ok(UpdateClusterResponse { cluster: Some(to_wire(&*cluster(&state)?)) })
+}
+
+/// The standing token of a role, a new one in its place, or an extra one that expires.
+pub async fn token(
+    manager: &Manager,
+    request: JoinTokenRequest,
+) -> Result<JoinTokenResponse, Status> {
+    let needed = || invalid(&Invalid::new("role", "", "must be worker or manager"));
+    let role = role_of(request.role).map_err(|error| invalid(&error))?.ok_or_else(needed)?;
+    let ttl = span("--ttl", request.ttl.as_ref()).map_err(|error| invalid(&error))?;
+    let extra = ttl.is_some() || request.uses > 0;
+    if extra && request.rotate {
+        let reason = "rotates the standing token, and an extra one is minted with --ttl or --uses";
+        return Err(invalid(&Invalid::new("--rotate", "true", reason)));
+    }
+    let state = manager.current().await?;
+    if extra {
+        return mint(manager, role, ttl, request.uses, &request.request_id).await;
+    }
+    if request.rotate {
+        let secret = new_secret();
+        let choice = |_: &State, _: &mut dyn IdSource| Ok(Command::RotateToken { role, secret });
+        let (_, state) = manager.decide(&request.request_id, choice).await?;
+        // Of two rotations with one request ID only the first has happened: what stands counts.
+        return answer(manager, &state, standing(&state, role)?, None);
+    }
+    answer(manager, &state, standing(&state, role)?, None)
+}
+
+async fn mint(
+    manager: &Manager,
+    role: Role,
+    ttl: Option<Duration>,
+    uses: u32,
+    request_id: &str,
+) -> Result<JoinTokenResponse, Status> {
+    let secret = minted_secret(&*manager.current().await?, request_id)?;
+    let expires = ttl.map(|ttl| manager.core.clock.now() + ttl);
+    let token = ExtraToken { secret, role, expires, uses: (uses > 0).then_some(uses) };
+    let choice = |_: &State, _: &mut dyn IdSource| Ok(Command::MintToken { token: token.clone() });
+    let (_, state) = manager.decide(request_id, choice).await?;
+    let minted = cluster(&state)?;
+    // A retry gets the token of the first call, with its end.
+    let found = minted.tokens.extra.iter().find(|extra| extra.secret == secret);
+    let expires = found.map_or(expires, |found| found.expires);
+    answer(manager, &state, secret, expires)
+}
+
+/// The secret of a new token. That of a named call follows from its name and from the root's key,
+/// which only managers have, so that a retry gets the token of the first call.
+fn minted_secret(state: &State, request_id: &str) -> Result<Secret, Status> {
+    if request_id.is_empty() {
+        return Ok(new_secret());
+    }
+    let key = &cluster(state)?.root_key;
+    let digest = Sha256::new()
+        .chain_update(b"weft join token\0")
+        .chain_update(Sha256::digest(key.as_bytes()))
+        .chain_update(request_id.as_bytes())
+        .finalize();
+    let mut secret = Secret::default();
+    secret.copy_from_slice(&digest[..size_of::<Secret>()]);
+    Ok(secret)
+}
+
+fn standing(state: &State, role: Role) -> Result<Secret, Status> {
+    let cluster = cluster(state)?;
+    Ok(match role {
+        Role::Worker => cluster.tokens.worker,
+        Role::Manager => cluster.tokens.manager,
+    })
+}
+
+fn answer(
+    manager: &Manager,
+    state: &State,
+    secret: Secret,
+    expires: Option<Time>,
+) -> Result<JoinTokenResponse, Status> {
+    let own = state.node(manager.node());
+    Ok(JoinTokenResponse {
+        token: join_token(&cluster(state)?.root_certificate, secret).to_string(),
+        addr: own.map(|node| node.description.address.to_string()).unwrap_or_default(),
+        expires_at: expires.map(timestamp),
+    })
+}
+
+/// Signs a certificate for a client of the API. Who may ask for one is decided by the gate.
+pub async fn client_certificate(
+    manager: &Manager,
+    request: ClientCertificateRequest,
+) -> Result<ClientCertificateResponse, Status> {
+    let ttl = span("--ttl", request.ttl.as_ref()).map_err(|error| invalid(&error))?;
+    let ttl = ttl.unwrap_or(CLIENT_TTL);
+    if ttl > CLIENT_TTL_MAX {
+        let value = format!("{} s", ttl.as_secs());
+        return Err(invalid(&Invalid::new("--ttl", value, "at most 400 days")));
+    }
+    let state = manager.current().await?;
+    let subject = Subject { role: tls::Role::Client, node_id: request.name };
+    let authority = authority(&state)?;
+    let now = system_time(manager.core.clock.now());
+    let issued = authority.sign_csr(&request.csr, &subject, ttl, now);
+    let issued = issued.map_err(|error| not_signed(&error))?;
+    Ok(ClientCertificateResponse {
+        certificate: issued.chain_pem,
+        root_certificate: authority.root_pem().to_owned(),
+        expires_at: Some(timestamp(model_time(issued.peer.not_after))),
+    })
+}
+
+/// The cluster's authority, as the state holds it.
+pub(crate) fn authority(state: &State) -> Result<Authority, Status> {
+    let cluster = cluster(state)?;
+    Authority::from_pem(&cluster.root_certificate, &cluster.root_key)
+        .map_err(|error| Status::internal(format!("the cluster's root cannot be used: {error}")))
+}
+
+/// Why a certificate was not signed.
+pub(crate) fn not_signed(error: &IssueError) -> Status {
+    let source = std::error::Error::source(error);
+    let message = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    match error {
+        IssueError::Csr(_) | IssueError::Id | IssueError::Validity { .. } => {
+            hinted(Code::InvalidArgument, message, None)
+        }
+        IssueError::RootEnds => hinted(Code::FailedPrecondition, message, None),
+        IssueError::Sign(_) | IssueError::Unusable(_) => Status::internal(message),
+    }
+}

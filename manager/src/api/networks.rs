@@ -1,0 +1,114 @@
+//! Networks.
+
+use tonic::{Request, Response, Status};
+use weft_model::{Command, NetworkId, Rejected, State};
+use weft_proto::{
+    convert::{
+        network::{network as to_wire, spec_of},
+        status::{invalid, refused},
+    },
+    v1::{
+        CreateNetworkRequest, CreateNetworkResponse, GetNetworkRequest, GetNetworkResponse,
+        ListNetworksRequest, ListNetworksResponse, PruneNetworksRequest, PruneNetworksResponse,
+        RemoveNetworkRequest, RemoveNetworkResponse, network_service_server::NetworkService,
+    },
+};
+
+use super::{Api, choose, resolve};
+
+#[tonic::async_trait]
+impl NetworkService for Api {
+    async fn create(
+        &self,
+        request: Request<CreateNetworkRequest>,
+    ) -> Result<Response<CreateNetworkResponse>, Status> {
+        let manager = self.manager()?;
+        let CreateNetworkRequest { spec, request_id } = request.into_inner();
+        let spec = spec_of(&spec.unwrap_or_default()).map_err(|error| invalid(&error))?;
+        spec.check().map_err(|error| invalid(&error))?;
+        let choice = |state: &State, ids: &mut dyn crate::ids::IdSource| {
+            // A name that is taken is the clearer refusal than a subnet that overlaps.
+            refuse_taken(state, &spec.name)?;
+            let cluster = cluster(state)?;
+            let vni = choose::vni(state, &cluster).map_err(|error| refused(&error))?;
+            let subnets =
+                choose::subnets(state, &cluster, &spec).map_err(|error| refused(&error))?;
+            let id = NetworkId::from_bytes(ids.bytes());
+            Ok(Command::CreateNetwork { id, spec: spec.clone(), vni, subnets })
+        };
+        let (id, state) = manager.decide(&request_id, choice).await?;
+        let network = resolve::network(&state, &id)?;
+        Ok(Response::new(CreateNetworkResponse { network: Some(to_wire(&state, &network)) }))
+    }
+
+    async fn list(
+        &self,
+        _request: Request<ListNetworksRequest>,
+    ) -> Result<Response<ListNetworksResponse>, Status> {
+        let state = self.manager()?.current().await?;
+        let networks = state.networks().map(|network| to_wire(&state, network)).collect();
+        Ok(Response::new(ListNetworksResponse { networks }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<GetNetworkRequest>,
+    ) -> Result<Response<GetNetworkResponse>, Status> {
+        let state = self.manager()?.current().await?;
+        let network = resolve::network(&state, &request.get_ref().network)?;
+        Ok(Response::new(GetNetworkResponse { network: Some(to_wire(&state, &network)) }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveNetworkRequest>,
+    ) -> Result<Response<RemoveNetworkResponse>, Status> {
+        let manager = self.manager()?;
+        let RemoveNetworkRequest { network, request_id } = request.into_inner();
+        let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
+            Ok(Command::RemoveNetwork { id: resolve::network(state, &network)?.id })
+        };
+        let (network_id, _) = manager.decide(&request_id, choice).await?;
+        Ok(Response::new(RemoveNetworkResponse { network_id }))
+    }
+
+    /// Removes one network after the other; what a task has joined meanwhile stays.
+    async fn prune(
+        &self,
+        _request: Request<PruneNetworksRequest>,
+    ) -> Result<Response<PruneNetworksResponse>, Status> {
+        let manager = self.manager()?;
+        let state = manager.current().await?;
+        let unused = state.networks().filter(|n| state.network_users(n.id).is_empty());
+        let mut removed = Vec::new();
+        for network in unused {
+            let id = network.id;
+            match manager.decide("", |_, _| Ok(Command::RemoveNetwork { id })).await {
+                Ok(_) => removed.push(network.spec.name.clone()),
+                Err(status) if is_overtaken(&status) => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(Response::new(PruneNetworksResponse { removed }))
+    }
+}
+
+/// Somebody has come to use the network, or has removed it.
+fn is_overtaken(status: &Status) -> bool {
+    matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound)
+}
+
+fn refuse_taken(state: &State, name: &str) -> Result<(), Status> {
+    let mut networks = state.networks();
+    let other = networks.find(|network| network.spec.name.eq_ignore_ascii_case(name));
+    other.map_or(Ok(()), |other| {
+        let (kind, name) = ("network".to_owned(), name.to_owned());
+        Err(refused(&Rejected::Exists { kind, name, id: other.id.short() }))
+    })
+}
+
+/// The cluster, which every state has but the very first.
+pub(super) fn cluster(state: &State) -> Result<std::sync::Arc<weft_model::Cluster>, Status> {
+    let missing = || Status::unavailable("the cluster is just being made");
+    state.cluster().cloned().ok_or_else(missing)
+}

@@ -1,0 +1,207 @@
+//! Sessions on the wire.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use weft_model::{Command, NodeId, object::NodeState, spec::Role};
+use weft_proto::{
+    convert::{
+        node::{description_of, role},
+        session::Reports,
+        status::{hinted, invalid, refused},
+    },
+    v1::{
+        LeaveClusterRequest, LeaveClusterResponse, ManagerPeer, SessionRequest, SessionResponse,
+        dispatcher_service_server::DispatcherService, session_request, session_response,
+    },
+};
+
+use super::{Desk, FromWorker, Hello, SessionEnd, ToWorker, Welcome};
+use crate::{
+    api::{Api, caller_of},
+    manager::{Core, Manager, write_failed},
+    store::Leadership,
+};
+
+/// Messages of a worker that wait for their turn; more wait in its connection.
+const INBOUND_MAX: usize = 64;
+/// Messages to a worker that wait to be taken.
+const OUTBOUND_MAX: usize = 16;
+/// Longest boot ID that is kept.
+const BOOT_ID_MAX: usize = 64;
+
+type Answers = ReceiverStream<Result<SessionResponse, Status>>;
+
+#[tonic::async_trait]
+impl DispatcherService for Api {
+    type SessionStream = Answers;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let manager = self.manager()?;
+        let node = calling_node(&request)?;
+        let (sender, answers) = mpsc::channel(OUTBOUND_MAX);
+        let core = Arc::clone(&manager.core);
+        manager.spawn(run(core, node, request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn leave(
+        &self,
+        request: Request<LeaveClusterRequest>,
+    ) -> Result<Response<LeaveClusterResponse>, Status> {
+        let manager = self.manager()?;
+        let id = calling_node(&request)?;
+        leave(&manager, id).await?;
+        Ok(Response::new(LeaveClusterResponse {}))
+    }
+}
+
+/// Marks a node down at its own wish. A manager must be demoted first: its vote counts.
+async fn leave(manager: &Manager, id: NodeId) -> Result<(), Status> {
+    let state = manager.current().await?;
+    let node = state.node(id).ok_or_else(|| Status::not_found("the node is no member"))?;
+    if node.spec.role == Role::Manager {
+        let hint = format!("on another manager: weft node demote {}", node.description.hostname);
+        let message = format!("node {} is a manager", node.description.hostname);
+        return Err(hinted(Code::FailedPrecondition, message, Some(&hint)));
+    }
+    manager.core.sessions.close(id);
+    let message = "left the cluster".to_owned();
+    let command = Command::SetNodeState { id, state: NodeState::Down, message };
+    Ok(manager.core.write(vec![command]).await?)
+}
+
+fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    caller_of(request)?.node().ok_or_else(|| Status::permission_denied("only a node has a session"))
+}
+
+/// One session: the desk in the middle, the wire on both sides. It ends with this leader's reign,
+/// for the next leader must know who is there.
+async fn run(
+    core: Arc<Core>,
+    node: NodeId,
+    requests: Streaming<SessionRequest>,
+    answers: mpsc::Sender<Result<SessionResponse, Status>>,
+) {
+    let desk =
+        Desk::new(core.store.clone(), core.sessions.clone(), Arc::clone(&core.clock), core.timings);
+    let (to_desk, inbound) = mpsc::channel(INBOUND_MAX);
+    let (outbound, from_desk) = mpsc::channel(OUTBOUND_MAX);
+    let mut leadership = core.store.leadership();
+    let reign = leadership.borrow().term;
+    let over = |now: &Leadership| !now.is_leader() || now.term != reign;
+    let status = tokio::select! {
+        end = desk.serve(node, inbound, outbound) => status_of(&end),
+        status = read(requests, to_desk) => status,
+        () = write(from_desk, &answers) => None,
+        _ = leadership.wait_for(over) => Some(Status::unavailable("this manager leads no more")),
+        () = core.closing.cancelled() => Some(Status::unavailable("this manager stops")),
+    };
+    if let Some(status) = status {
+        tracing::debug!(node = %node.short(), code = %status.code(), reason = status.message(), "session ended");
+        // Nobody may be listening any more.
+        let _ = answers.send(Err(status)).await;
+    }
+}
+
+/// Hands on what the worker says, until it says something that cannot be read. When it hangs up the
+/// desk notices.
+async fn read(
+    mut requests: Streaming<SessionRequest>,
+    to_desk: mpsc::Sender<FromWorker>,
+) -> Option<Status> {
+    while let Some(request) = requests.next().await {
+        let message = match request.and_then(|request| message_of(&request)) {
+            Ok(message) => message,
+            Err(status) => return Some(status),
+        };
+        if to_desk.send(message).await.is_err() {
+            return None;
+        }
+    }
+    None
+}
+
+async fn write(
+    mut from_desk: mpsc::Receiver<ToWorker>,
+    answers: &mpsc::Sender<Result<SessionResponse, Status>>,
+) {
+    while let Some(message) = from_desk.recv().await {
+        if answers.send(Ok(answer(message))).await.is_err() {
+            return;
+        }
+    }
+    // The desk has gone and says why itself.
+    std::future::pending().await
+}
+
+fn message_of(request: &SessionRequest) -> Result<FromWorker, Status> {
+    use session_request::Request as Wire;
+    match &request.request {
+        Some(Wire::Hello(hello)) => Ok(FromWorker::Hello(hello_of(hello)?)),
+        Some(Wire::Heartbeat(_)) => Ok(FromWorker::Heartbeat),
+        Some(Wire::Applied(applied)) => Ok(FromWorker::Applied(applied.revision)),
+        Some(Wire::Reports(bytes)) => Reports::from_wire(bytes)
+            .map(FromWorker::Reports)
+            .map_err(|error| Status::invalid_argument(format!("{error}: {}", error.source))),
+        None => Err(Status::invalid_argument("a message of a kind this version does not know")),
+    }
+}
+
+fn hello_of(hello: &session_request::Hello) -> Result<Hello, Status> {
+    let missing = || Status::invalid_argument("the hello has no description");
+    let description = hello.description.as_ref().ok_or_else(missing)?;
+    if hello.boot_id.is_empty() || hello.boot_id.len() > BOOT_ID_MAX {
+        let message = format!("the boot ID must have 1 to {BOOT_ID_MAX} characters");
+        return Err(Status::invalid_argument(message));
+    }
+    let incarnation = Some(hello.raft_incarnation.clone()).filter(|text| !text.is_empty());
+    Ok(Hello {
+        description: description_of(description).map_err(|error| invalid(&error))?,
+        boot_id: hello.boot_id.clone(),
+        raft_incarnation: incarnation,
+    })
+}
+
+fn answer(message: ToWorker) -> SessionResponse {
+    use session_response::Response as Wire;
+    let response = match message {
+        ToWorker::Welcome(welcome) => Wire::Welcome(welcome_to_wire(&welcome)),
+        ToWorker::Assignments(update) => Wire::Assignments(update.to_wire()),
+        ToWorker::ReportsTaken(number) => Wire::ReportsTaken(number),
+    };
+    SessionResponse { response: Some(response) }
+}
+
+fn welcome_to_wire(welcome: &Welcome) -> session_response::Welcome {
+    session_response::Welcome {
+        heartbeat_ms: u32::try_from(welcome.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        managers: welcome.managers.iter().map(manager_peer).collect(),
+        role: role(welcome.role).into(),
+    }
+}
+
+/// A manager as nodes are told of it.
+pub(crate) fn manager_peer((number, node, address): &(u64, NodeId, String)) -> ManagerPeer {
+    ManagerPeer { number: *number, node_id: node.to_string(), addr: address.clone() }
+}
+
+/// What the worker is told about the end; nothing if it ended itself.
+fn status_of(end: &SessionEnd) -> Option<Status> {
+    Some(match end {
+        SessionEnd::Closed => return None,
+        SessionEnd::NoHello => Status::invalid_argument(end.to_string()),
+        SessionEnd::Replaced { .. } => Status::aborted(end.to_string()),
+        SessionEnd::NotMember { .. } => Status::permission_denied(end.to_string()),
+        SessionEnd::Lagging { .. } => Status::resource_exhausted(end.to_string()),
+        SessionEnd::Refused(rejected) => refused(rejected),
+        SessionEnd::Store(error) => write_failed(error),
+        SessionEnd::Stopped => Status::unavailable(end.to_string()),
+    })
+}
