@@ -25,7 +25,7 @@ use super::network::Network;
 use super::parts::{LogInUse, Opened, Parts};
 use super::runtime::seeded;
 use super::supervise::{self, Signals};
-use super::types::{Blob, Raft};
+use super::types::{Blob, Raft, StoredMembership};
 use super::wire::MAX_PROPOSAL_BYTES;
 use crate::store::{
     Backend, FatalError, Leadership, Machine, OpenError, ProposeError, ReadError, StoreConfig,
@@ -98,9 +98,9 @@ impl<M: Machine> Engine<M> {
                 place: files.place(""),
                 source: std::io::Error::other(error.to_string()),
             })?;
-        // Known before the first message, so that no stranger slips in at the start.
-        hub.set_membership(raft.server_metrics().borrow_watched().membership_config.clone());
         seeded(seed, async { raft.run() }).await;
+        // Known before the first message is taken, so that no stranger slips in at the start.
+        hub.set_membership(restored_membership(&raft, config.deadline).await?);
         let signals = Arc::new(Signals::default());
         let mut tasks = JoinSet::new();
         let about = (config.number, config.timings);
@@ -234,6 +234,29 @@ impl<M: Machine> Engine<M> {
         let waited = self.config.deadline;
         tokio::time::timeout(waited, change).await.map_err(|_| waited)
     }
+}
+
+/// The membership the library found in the store. Returns once its metrics show it as well.
+async fn restored_membership<M: Machine>(
+    raft: &Raft<M>,
+    patience: Duration,
+) -> Result<Arc<StoredMembership>, OpenError> {
+    let found = raft
+        .with_raft_state(|state| state.membership_state.effective().clone())
+        .await
+        .map_err(|error| OpenError::Raft { reason: error.to_string() })?;
+    let mut metrics = raft.server_metrics();
+    let shown = async {
+        while metrics.borrow_and_update().membership_config.log_id() < found.log_id() {
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(patience, shown)
+        .await
+        .map_err(|_| OpenError::Raft { reason: format!("not running after {patience:?}") })?;
+    Ok(found)
 }
 
 fn options(config: &StoreConfig) -> Result<Config, OpenError> {

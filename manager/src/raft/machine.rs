@@ -4,6 +4,7 @@
 //! is through, a clone of it is swapped in for the readers, who never wait.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -87,7 +88,7 @@ impl<M: Machine> MachineStore<M> {
             EntryPayload::Normal(command) => {
                 let proposal: M::Proposal =
                     codec::decode("a command", &command.0).map_err(invalid)?;
-                let result = self.state.apply(log_id.index, &proposal);
+                let result = self.apply_proposal(log_id.index, &proposal)?;
                 if wanted == Wanted::Yes {
                     let bytes = codec::encode("an outcome", &result).map_err(invalid)?;
                     outcome = Blob(Bytes::from(bytes));
@@ -99,6 +100,14 @@ impl<M: Machine> MachineStore<M> {
         }
         self.applied = Some(log_id);
         Ok(outcome)
+    }
+
+    /// Applies a proposal. A panic in it, which must not be, becomes an error that names the
+    /// place in the log, and the engine dies of it; the half changed state is shown to nobody.
+    fn apply_proposal(&mut self, index: u64, proposal: &M::Proposal) -> io::Result<M::Outcome> {
+        let state = &mut self.state;
+        catch_unwind(AssertUnwindSafe(|| state.apply(index, proposal)))
+            .map_err(|_| io::Error::other(format!("applying log entry {index} panicked")))
     }
 
     /// Shows the state as it is now to the readers.

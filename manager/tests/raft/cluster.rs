@@ -78,7 +78,8 @@ async fn all_restart_from_disk() {
         cluster.kill(number).await;
     }
     for number in 1..=3 {
-        cluster.start(number).await;
+        let store = cluster.start(number).await;
+        assert_eq!(store.voters().len(), 3, "it knows the members at once");
     }
     let last = cluster.write("after").await;
     cluster.settled(last).await;

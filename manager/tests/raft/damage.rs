@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weft_manager::store::{OpenError, ProposeError, StoreConfig, SyncFails};
 
-use crate::support::{BookStore, Cluster, Link, Net, PATIENCE, Write, eventually};
+use crate::support::{BookStore, Cluster, Link, Net, PATIENCE, POISON, Write, eventually};
 
 fn files_in(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir)
@@ -203,4 +203,21 @@ async fn a_torn_log_file_of_zeros_is_cut_off() {
     store.read_barrier().await.expect("leads");
     assert_eq!(store.view().lines.len(), 5);
     store.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_panics_ends_the_engine_and_is_named() {
+    let mut cluster = Cluster::in_memory(|_| {});
+    cluster.grow(1).await;
+    let index = cluster.write("good").await;
+    let store = cluster.store(1).clone();
+    let refused = store.propose(Write(POISON.into())).await;
+    assert!(
+        matches!(refused, Err(ProposeError::Fatal(_) | ProposeError::Unknown { .. })),
+        "{refused:?}"
+    );
+    let died = tokio::time::timeout(Duration::from_secs(5), store.fatal()).await.expect("dies");
+    assert!(died.reason.contains(&format!("log entry {}", index + 1)), "{}", died.reason);
+    assert_eq!(store.view().texts(), ["good"], "what it was before is still readable");
+    cluster.close().await;
 }

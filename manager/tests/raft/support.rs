@@ -19,7 +19,10 @@ use weft_manager::store::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
-/// A register for each name, and what was written, in order.
+/// A line that cannot be applied.
+pub(crate) const POISON: &str = "poison";
+
+/// What was written, by its place in the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Book {
     pub(crate) lines: Arc<BTreeMap<u64, String>>,
@@ -33,6 +36,7 @@ impl Machine for Book {
     type Outcome = usize;
 
     fn apply(&mut self, index: u64, Write(line): &Write) -> usize {
+        assert_ne!(line, POISON, "a test asked for this panic");
         Arc::make_mut(&mut self.lines).insert(index, line.clone());
         self.lines.len()
     }
