@@ -20,7 +20,13 @@ use crate::{
 };
 
 /// The whole program. Takes the arguments with the program's name.
+///
+/// Words that begin with `__container` are for the runtime's own helper: it must run before any
+/// thread exists, because it forks.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
+    if argv.get(1).is_some_and(|word| word.to_string_lossy().starts_with("__container")) {
+        return weft_worker::container::helper::main(argv.into_iter().skip(1));
+    }
     let cli = match read(&argv) {
         Ok(cli) => cli,
         Err(Refusal::Clap(command, error)) => return ExitCode::from(explain(&command, &error)),

@@ -1,6 +1,81 @@
-//! The daemon put together. Not built yet.
+//! The daemon put together: worker, manager and the services on both sockets.
+//!
+//! Reading order: [`settings`] is what it was told, [`lock`] keeps it the only one, [`membership`] is
+//! what it remembers of its cluster, [`node`] is the running whole, [`lifecycle`] takes it into a
+//! cluster and out, [`roles`] makes it a manager and a worker again, [`serve`] listens, and
+//! [`cluster_service`] takes the user's words.
 
-/// Runs the daemon of this node until it is told to stop.
-pub async fn run(_args: crate::args::DaemonArgs) -> anyhow::Result<()> {
-    anyhow::bail!("unsupported: the daemon is not built yet")
+mod addresses;
+mod cluster_service;
+mod lifecycle;
+mod lock;
+mod membership;
+mod node;
+mod refusal;
+mod renewal;
+mod roles;
+mod serve;
+mod settings;
+
+use std::{ffi::CString, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use settings::Settings;
+
+use crate::args::DaemonArgs;
+use node::Node;
+
+/// Runs the daemon of this node until it is told to stop. Stopping changes nothing in the kernel and
+/// no container.
+///
+/// # Errors
+/// When it cannot start, with the reason.
+pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
+    let settings = Settings::new(args)?;
+    settings.start_log()?;
+    let _only = lock::take(&settings)?;
+    let node = Node::start(settings).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let unix = serve::unix(&node)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ended::Told,
+        _ = interrupt.recv() => Ended::Told,
+        ended = unix.run() => Ended::Failed(ended.err().map(|error| error.to_string())),
+        fatal = node.fatal() => Ended::Fatal(fatal),
+    };
+    node.shutdown().await;
+    match reason {
+        Ended::Told => Ok(()),
+        Ended::Failed(why) => {
+            anyhow::bail!("the API's socket has failed: {}", why.unwrap_or_default())
+        }
+        Ended::Fatal(why) => {
+            tracing::error!(why, "the replicated store has died; the daemon starts anew");
+            restart(&node)
+        }
+    }
+}
+
+/// Why the daemon ends.
+enum Ended {
+    Told,
+    Failed(Option<String>),
+    Fatal(String),
+}
+
+/// Becomes a fresh process of the same program with the same arguments: the Raft engine never
+/// recovers in place, and nothing but this process has to end for it.
+fn restart(node: &Arc<Node>) -> anyhow::Result<()> {
+    let program = CString::new("/proc/self/exe").context("a path without NUL")?;
+    let arguments = node.settings().arguments();
+    let arguments: Vec<CString> = arguments
+        .into_iter()
+        .map(|argument| CString::new(argument).context("an argument with NUL"))
+        .collect::<Result<_, _>>()?;
+    nix::unistd::execv(&program, &arguments).context("cannot start anew")?;
+    Ok(())
 }

@@ -210,9 +210,9 @@ impl<M: Machine> Engine<M> {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
         let tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
-        if let Ok(mut tasks) = tasks {
-            tasks.shutdown().await;
-        }
+        // The guard in the error of a poisoned lock must not live over the wait.
+        let mut tasks = tasks.unwrap_or_default();
+        tasks.shutdown().await;
         let until = Instant::now() + CLOSE_DEADLINE;
         while self.log_in_use.is_in_use() && Instant::now() < until {
             tokio::time::sleep(CLOSE_POLL).await;

@@ -1,0 +1,71 @@
+//! The node's certificate, renewed while it is in force.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use weft_proto::{
+    tls::{HostPort, Identity, NodeKey, channel, renew_at, store},
+    v1::{RenewCertificateRequest, join_service_client::JoinServiceClient},
+};
+
+use super::node::{Joined, Node};
+
+/// Between tries, when no manager renews it.
+const RETRY: Duration = Duration::from_secs(30);
+/// How long a manager may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Renews the certificate at some time in the later half of its life, for ever.
+pub async fn run(node: Arc<Node>, joined: Arc<Joined>) {
+    let node_weak = Arc::downgrade(&node);
+    drop(node);
+    loop {
+        let subject = joined.identity.subject();
+        let at = renew_at(subject.not_before, subject.not_after, rand::random_range(0.0..1.0));
+        let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+        let mut changes = joined.identity.changes();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // Renewed for another reason.
+            _ = changes.changed() => continue,
+        }
+        let Some(node) = node_weak.upgrade() else { return };
+        if let Err(error) = renew(&node, &joined).await {
+            tracing::warn!(error = format!("{error:#}"), "the certificate is not renewed yet");
+            drop(node);
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Gets a certificate with the role that the cluster gives the node now.
+pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()> {
+    let key = NodeKey::generate().context("no key can be made")?;
+    let csr = key.csr_der().context("no key can be made")?;
+    let mut last = anyhow::anyhow!("no manager's address is known");
+    for manager in node.known_managers() {
+        let address: HostPort = manager.to_string().parse().context("a manager's address")?;
+        let mut client = JoinServiceClient::new(channel(&joined.identity, &address));
+        let asked = client.renew_certificate(RenewCertificateRequest { csr: csr.clone() });
+        match tokio::time::timeout(DEADLINE, asked).await {
+            Ok(Ok(response)) => {
+                let response = response.into_inner();
+                let roots = response.root_certificate;
+                let identity = Identity::from_pem(&response.certificate, &key.pem(), &roots)
+                    .context("the new certificate cannot be used")?;
+                store::save(&node.home().identity(), &identity)
+                    .context("the new certificate cannot be kept")?;
+                joined.identity.replace(identity).context("the new certificate is another's")?;
+                return Ok(());
+            }
+            Ok(Err(status)) => {
+                last = anyhow::anyhow!("manager {manager}: {}", status.message());
+            }
+            Err(_) => last = anyhow::anyhow!("manager {manager} does not answer"),
+        }
+    }
+    Err(last)
+}
