@@ -36,6 +36,12 @@ impl Layout {
         self.run.join("root")
     }
 
+    /// Where the helper shows one of the container's cgroups of version 1. Not by the controller's
+    /// plain name: the library would take such a mount point for the whole hierarchy's.
+    pub fn cgroup(&self, controller: &str) -> PathBuf {
+        self.run.join("cgroups").join(format!("{controller}.group"))
+    }
+
     pub fn config(&self) -> PathBuf {
         self.state.join("config.json")
     }

@@ -41,6 +41,10 @@ pub(super) fn prepare(
     rootfs::make_layer(layout)?;
     kept.applied = own.create(&config.id, &config.limits);
     kept.save(layout)?;
+    for controller in kept.applied.v1.keys() {
+        let dir = layout.cgroup(controller.name());
+        fs::create_dir_all(&dir).map_err(Error::io("cannot make directory", dir))?;
+    }
     write_bundle(&kept, layout, ours)?;
     Ok(kept)
 }

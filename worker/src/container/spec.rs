@@ -25,9 +25,10 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Readable only.
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] =
+    [CGROUPS, "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The text of `config.json`. `hidden` are paths of the image that hold our own keys and state.
 pub(crate) fn spec(
@@ -88,8 +89,17 @@ fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<V
         fs("mqueue", at("/dev/mqueue"), &["nosuid", "noexec", "nodev"]),
         fs("tmpfs", at("/dev/shm"), &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
-    if applied.v2 {
-        out.push(fs("cgroup2", at("/sys/fs/cgroup"), &["nosuid", "noexec", "nodev", "ro"]));
+    if applied.v2.is_some() && applied.v1.is_empty() {
+        out.push(fs("cgroup2", at(CGROUPS), &["nosuid", "noexec", "nodev", "ro"]));
+    }
+    if !applied.v1.is_empty() {
+        let options = ["nosuid", "noexec", "nodev", "mode=755", "size=4k"];
+        out.push(fs("tmpfs", at(CGROUPS), &options));
+    }
+    for controller in applied.v1.keys() {
+        let target = at(CGROUPS).join(controller.name());
+        let options = ["bind", "ro", "nosuid", "noexec", "nodev"];
+        out.push(bind(&layout.cgroup(controller.name()), &target, &options));
     }
     for file in ["resolv.conf", "hosts", "hostname"] {
         out.push(bind(&layout.etc(file), &at("/etc").join(file), &["bind", "nosuid", "nodev"]));

@@ -210,3 +210,30 @@ fn no_descriptor_of_ours_comes_along() {
         assert_eq!(open, ["0", "1", "2"]);
     });
 }
+
+#[test]
+fn it_sees_its_own_cgroups_and_cannot_write_them() {
+    let lab = Lab::new("cgroups");
+    block_on(async {
+        let mut config = lab.shell(
+            "a",
+            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; \
+             for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do \
+             test -e $f && grep -q '^1$' $f && echo in; echo 0 2>/dev/null >$f && echo writable; done; \
+             mkdir /sys/fs/cgroup/memory/x /sys/fs/cgroup/x 2>/dev/null && echo made; echo done",
+        );
+        config.limits.memory = Some(64 << 20);
+        let id = config.id.clone();
+        let created = lab.embedded.create(config).await.expect("create");
+        lab.embedded.start(&id).await.expect("start");
+        lab.embedded.wait(&id).await.expect("wait");
+        let (out, err) = lab.output(&id).await;
+        assert!(
+            out.ends_with("done\n") && !out.contains("writable") && !out.contains("made"),
+            "{out}"
+        );
+        if created.missing.is_empty() {
+            assert!(out.starts_with("67108864\n") && out.contains("in\n"), "{out} {err}");
+        }
+    });
+}

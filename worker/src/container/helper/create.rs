@@ -52,6 +52,7 @@ fn create(layout: &Layout) -> Result<i32, Refused> {
     rootfs::mount_overlay(&image, layout).map_err(refused)?;
     rootfs::make_dirs_inside(&layout.root(), &config.cwd).map_err(refused)?;
     set_network(&config).map_err(refused)?;
+    gather_cgroups(layout, &applied).map_err(refused)?;
     hide_cgroups().map_err(refused)?;
     build(&config, layout, &applied)
 }
@@ -70,6 +71,17 @@ fn set_network(config: &ContainerConfig) -> Result<(), Error> {
     for (name, value) in config.sysctls.iter().filter(|(name, _)| name.starts_with("net.")) {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         std::fs::write(&path, value).map_err(Error::io("cannot set", path))?;
+    }
+    Ok(())
+}
+
+/// Puts the container's groups of version 1 where the bundle mounts them from.
+fn gather_cgroups(layout: &Layout, applied: &cgroup::Applied) -> Result<(), Error> {
+    for (controller, dir) in &applied.v1 {
+        let at = layout.cgroup(controller.name());
+        mount(Some(dir), &at, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|e| {
+            Error::Io { what: "cannot show cgroup", path: dir.into(), source: e.into() }
+        })?;
     }
     Ok(())
 }

@@ -1,91 +1,21 @@
-//! The container's cgroups: memory, cpu, pids and devices, on version 1, version 2 or both
-//! (hybrid).
-//!
-//! They lie directly below the cgroup the daemon was started in, which is all we may take for ours.
-//! Version 2 allows no processes beside child groups with controllers, so there the daemon first
-//! moves itself into the leaf `weft-daemon`. A limit that cannot be set is not an error: the
-//! container runs without it, and `Applied` says so.
+//! The groups the daemon is in, and making the container's below them.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use super::capabilities::DeviceGuard;
-use super::{ContainerId, Error, Limits};
+use super::super::{ContainerId, Limits};
+use super::limits::{Version, set};
+use super::{Applied, Controller};
 
 /// The leaf the daemon moves into on version 2.
 const DAEMON_LEAF: &str = "weft-daemon";
-/// The period a CPU quota is counted in (the kernel's default).
-const CPU_PERIOD_US: u64 = 100_000;
-/// How long a killed container's processes may keep its cgroup busy.
-const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
-const REMOVE_POLL: Duration = Duration::from_millis(2);
-/// What a container may do with device files, beside making them (Docker's list): null, zero, full,
-/// random, urandom, tty, console, ptmx, and pseudo terminals.
-const DEVICES: [&str; 11] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Controller {
-    Memory,
-    Cpu,
-    Pids,
-    Devices,
-}
-
-impl Controller {
-    const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Pids, Self::Devices];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::Pids => "pids",
-            Self::Devices => "devices",
-        }
-    }
-}
 
 /// The cgroups this process is in, by controller, and the one of version 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Own {
     v1: BTreeMap<Controller, PathBuf>,
     v2: Option<PathBuf>,
-}
-
-/// What a container got. `missing` is for people: one line for each thing that was asked for and is
-/// not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// The container's own directories, each to be removed at its end.
-    pub dirs: Vec<PathBuf>,
-    pub missing: Vec<String>,
-    /// Whether a device cgroup is in force.
-    pub devices: bool,
-    /// The file that counts processes killed for the memory limit.
-    pub oom_file: Option<PathBuf>,
-    /// The container's group of version 2, if that is the one in use.
-    pub v2: bool,
-}
-
-impl Applied {
-    pub(crate) fn guard(&self) -> DeviceGuard {
-        if self.devices { DeviceGuard::Cgroup } else { DeviceGuard::None }
-    }
 }
 
 impl Own {
@@ -171,63 +101,37 @@ impl Own {
                 applied.oom_file = Some(dir.join(version.oom_file()));
             }
             if !applied.dirs.contains(&dir) {
-                applied.dirs.push(dir);
+                applied.dirs.push(dir.clone());
+            }
+            if let Version::One = version {
+                applied.v1.insert(controller, dir);
             }
         }
         applied
     }
 
-    /// The container's group of version 2, with the controllers it has.
+    /// The container's group of version 2, with the controllers it has there. Device rules need no
+    /// controller, only a group.
     fn unified(&self, name: &str, applied: &mut Applied) -> Option<(PathBuf, Vec<Controller>)> {
         let base = self.v2.as_ref()?;
         let available = std::fs::read_to_string(base.join("cgroup.controllers")).ok()?;
-        let wanted: Vec<Controller> = Controller::ALL
-            .into_iter()
-            .filter(|c| available.split_whitespace().any(|n| n == c.name()))
-            .collect();
+        let here = |c: &Controller| available.split_whitespace().any(|n| n == c.name());
+        let mut wanted: Vec<Controller> = Controller::ALL.into_iter().filter(here).collect();
+        if let Err(error) = enable(base, &wanted) {
+            let base = base.display();
+            applied.missing.push(format!("cgroup {base}: controllers not enabled: {error}"));
+            wanted.clear();
+        }
+        if !self.v1.contains_key(&Controller::Devices) {
+            wanted.push(Controller::Devices);
+        }
         if wanted.is_empty() {
             return None;
         }
-        if let Err(error) = enable(base, &wanted) {
-            applied
-                .missing
-                .push(format!("cgroup {}: controllers not enabled: {error}", base.display()));
-            return None;
-        }
         let dir = make(base.join(name)).ok()?;
-        applied.v2 = true;
+        applied.v2 = Some(dir.clone());
+        applied.dirs.push(dir.clone());
         Some((dir, wanted))
-    }
-}
-
-impl Applied {
-    fn say_if_wanted(&mut self, controller: Controller, limits: &Limits, reason: &str) {
-        let wanted = match controller {
-            Controller::Memory => limits.memory.map(|v| format!("memory limit of {v} B")),
-            Controller::Cpu => {
-                limits.cpu_millis.map(|v| format!("limit of {v} thousandths of a CPU"))
-            }
-            Controller::Pids => limits.pids.map(|v| format!("limit of {v} processes")),
-            Controller::Devices => Some("device rules (so CAP_MKNOD is not given)".to_owned()),
-        };
-        if let Some(what) = wanted {
-            self.missing.push(format!("{what} not in force: {reason}"));
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Version {
-    One,
-    Two,
-}
-
-impl Version {
-    fn oom_file(self) -> &'static str {
-        match self {
-            Self::One => "memory.oom_control",
-            Self::Two => "memory.events",
-        }
     }
 }
 
@@ -262,95 +166,6 @@ fn enable(base: &Path, wanted: &[Controller]) -> io::Result<()> {
             std::fs::write(&file, words.join(" "))
         }
         other => other,
-    }
-}
-
-/// Writes one controller's limits; the file's name comes back with an error.
-fn set(
-    dir: &Path,
-    version: Version,
-    controller: Controller,
-    limits: &Limits,
-) -> Result<(), (&'static str, io::Error)> {
-    let write = |file: &'static str, text: String| {
-        std::fs::write(dir.join(file), text).map_err(|error| (file, error))
-    };
-    match (controller, version) {
-        (Controller::Memory, Version::One) => {
-            let Some(bytes) = limits.memory else { return Ok(()) };
-            write("memory.limit_in_bytes", bytes.to_string())?;
-            // As much swap again, as Docker; a kernel without swap accounting has no such file.
-            let _ = write("memory.memsw.limit_in_bytes", bytes.saturating_mul(2).to_string());
-            Ok(())
-        }
-        (Controller::Memory, Version::Two) => {
-            let Some(bytes) = limits.memory else { return Ok(()) };
-            write("memory.max", bytes.to_string())?;
-            // As above: absent without swap.
-            let _ = write("memory.swap.max", bytes.to_string());
-            Ok(())
-        }
-        (Controller::Cpu, version) => {
-            let Some(millis) = limits.cpu_millis else { return Ok(()) };
-            let quota = (u64::from(millis) * CPU_PERIOD_US / 1000).max(1000);
-            match version {
-                Version::One => {
-                    write("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
-                    write("cpu.cfs_quota_us", quota.to_string())
-                }
-                Version::Two => write("cpu.max", format!("{quota} {CPU_PERIOD_US}")),
-            }
-        }
-        (Controller::Pids, _) => limits.pids.map_or(Ok(()), |n| write("pids.max", n.to_string())),
-        (Controller::Devices, Version::One) => {
-            write("devices.deny", "a".to_owned())?;
-            DEVICES.iter().try_for_each(|rule| write("devices.allow", (*rule).to_owned()))
-        }
-        // Version 2 has no device files; it would take a BPF program.
-        (Controller::Devices, Version::Two) => Ok(()),
-    }
-}
-
-/// Moves the calling process into the container's groups.
-pub(crate) fn join(dirs: &[PathBuf]) -> Result<(), Error> {
-    for dir in dirs {
-        let file = dir.join("cgroup.procs");
-        std::fs::write(&file, "0").map_err(Error::io("cannot join cgroup", file))?;
-    }
-    Ok(())
-}
-
-/// Kills what is in the groups and removes them; none left is a success.
-pub(crate) fn remove(dirs: &[PathBuf]) -> Result<(), Error> {
-    let deadline = Instant::now() + REMOVE_DEADLINE;
-    for dir in dirs {
-        loop {
-            match std::fs::remove_dir(dir) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) if Instant::now() > deadline => {
-                    return Err(Error::CgroupBusy { dir: dir.clone(), source: error });
-                }
-                Err(_) => {}
-            }
-            kill_all(dir);
-            std::thread::sleep(REMOVE_POLL);
-        }
-    }
-    Ok(())
-}
-
-/// Kills what is in the groups, without waiting.
-pub(crate) fn kill(dirs: &[PathBuf]) -> Result<(), Error> {
-    dirs.iter().for_each(|dir| kill_all(dir));
-    Ok(())
-}
-
-fn kill_all(dir: &Path) {
-    let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    for pid in text.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0) {
-        // One that has ended meanwhile is what we want.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
     }
 }
 
