@@ -237,7 +237,9 @@ impl Decode for RawVote {
     }
 }
 
-/// An encoded payload behind its length.
+/// An encoded payload behind its length, and the length behind its own checksum: a flipped bit in
+/// a length looks like a record that reaches beyond the end, which is what a torn one looks like,
+/// and all that follows would be cut off as if it had never been synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RawPayload(Bytes);
 
@@ -248,7 +250,8 @@ impl Encode for RawPayload {
             let message = format!("log entry of {len} bytes, limit {MAX_PAYLOAD_BYTES}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let n = len.encode(&mut w)?;
+        let mut n = len.encode(&mut w)?;
+        n += crc32fast::hash(&len.to_be_bytes()).encode(&mut w)?;
         w.write_all(&self.0)?;
         Ok(n + self.0.len())
     }
@@ -256,9 +259,9 @@ impl Encode for RawPayload {
 
 impl Decode for RawPayload {
     fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        let len = u32::decode(&mut r)?;
-        if len > MAX_PAYLOAD_BYTES {
-            let message = format!("log entry of {len} bytes, limit {MAX_PAYLOAD_BYTES}");
+        let (len, check) = (u32::decode(&mut r)?, u32::decode(&mut r)?);
+        if len > MAX_PAYLOAD_BYTES || check != crc32fast::hash(&len.to_be_bytes()) {
+            let message = format!("log entry with a damaged length of {len} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         let mut bytes = Vec::new();

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod agree;
+#[cfg(test)]
+mod cuts;
 pub(crate) mod disk;
 pub(crate) mod memory;
 
