@@ -153,12 +153,12 @@ fn write_port(f: &mut fmt::Formatter<'_>, port: PortFlags) -> fmt::Result {
     let word = |on: bool| if on { "on" } else { "off" };
     write!(
         f,
-        " type bridge_slave learning {} flood {} neigh_suppress {} locked {}",
+        " type bridge_slave learning {} flood {} neigh_suppress {}",
         word(port.learning),
         word(port.flood),
         word(port.neigh_suppress),
-        word(port.locked)
-    )
+    )?;
+    port.locked.map_or(Ok(()), |locked| write!(f, " locked {}", word(locked)))
 }
 
 impl Op {
@@ -183,6 +183,16 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
     match (wanted, observed) {
         (Object::Sysctl(_, wanted), Object::Sysctl(_, observed)) => wanted.met_by(observed),
         (Object::Table(..), Object::Table(_, integrity)) => *integrity == Integrity::Intact,
+        (Object::Link(_, wanted), Object::Link(_, observed)) => {
+            // A flag the kernel does not know cannot be wanted of it.
+            let known = |port: PortFlags| PortFlags {
+                locked: port
+                    .locked
+                    .filter(|_| observed.port.is_none_or(|port| port.locked.is_some())),
+                ..port
+            };
+            Link { port: wanted.port.map(known), ..wanted.clone() } == *observed
+        }
         (wanted, observed) => wanted == observed,
     }
 }

@@ -218,8 +218,9 @@ pub struct PortFlags {
     pub flood: bool,
     /// Answer ARP and neighbour solicitations here instead of sending them out.
     pub neigh_suppress: bool,
-    /// Accept only sources with a static row.
-    pub locked: bool,
+    /// Accept only sources with a static row. `None` where the kernel does not know the flag (before 5.18);
+    /// there the `bridge weft` table alone pins MACs.
+    pub locked: Option<bool>,
 }
 
 /// A policy routing rule on what enters by a device.

@@ -112,6 +112,7 @@ impl LinuxKernel {
         self.host.tables(&[Table::Host, Table::Bridge], &self.skeletons, &mut objects)?;
         sysctl::read(&look.sysctls).into_iter().for_each(|object| put(&mut objects, object));
         seen.facts.underlay_mtu = links.underlay_mtu;
+        seen.facts.no_ipv6 = !sysctl::has_ipv6();
         self.look_at_others(&mut objects, &mut seen.facts)?;
         Ok(objects)
     }

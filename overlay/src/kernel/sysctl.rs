@@ -46,3 +46,8 @@ pub(crate) fn legacy_iptables() -> bool {
     loaded("/proc/thread-self/net/ip_tables_names")
         || loaded("/proc/thread-self/net/ip6_tables_names")
 }
+
+/// Whether this kernel speaks IPv6 at all.
+pub(crate) fn has_ipv6() -> bool {
+    fs::exists("/proc/sys/net/ipv6/conf").unwrap_or(false)
+}

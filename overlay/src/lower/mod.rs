@@ -19,6 +19,8 @@ pub struct Facts {
     /// Whether somebody else's firewall hooks forwarded packets, so that bridged frames must go on passing
     /// through it if they did (Docker and Kubernetes need that).
     pub foreign_forward: bool,
+    /// Whether the kernel knows no IPv6.
+    pub no_ipv6: bool,
     /// Whether Docker's chain for its users' rules exists, for IPv4.
     pub docker_user4: bool,
     /// The same for IPv6.

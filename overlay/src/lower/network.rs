@@ -12,7 +12,7 @@ use crate::plane::{
 
 /// How a VXLAN device behaves as a port: it knows every MAC from us, and answers ARP itself.
 const TUNNEL_PORT: PortFlags =
-    PortFlags { learning: false, flood: false, neigh_suppress: true, locked: false };
+    PortFlags { learning: false, flood: false, neigh_suppress: true, locked: Some(false) };
 
 pub(super) fn lower(
     host: &mut Objects,
@@ -50,7 +50,7 @@ pub(super) fn lower(
     }
     put(host, Object::Link(bridge.clone(), link));
     gateways(host, &bridge, network);
-    walls(host, &bridge, network);
+    walls(host, &bridge, network, facts);
 }
 
 /// The three rows of a remote attachment. Without the bridge's own row ARP is not suppressed, and unicast
@@ -82,7 +82,7 @@ fn gateways(host: &mut Objects, bridge: &str, network: &Network) {
 }
 
 /// Networks do not reach each other: by routing alone, so that it holds with every firewall rule flushed.
-fn walls(host: &mut Objects, bridge: &str, network: &Network) {
+fn walls(host: &mut Objects, bridge: &str, network: &Network, facts: Facts) {
     let name = || Field::Name(bridge.to_owned());
     put(host, element(Set::Bridges, vec![name()]));
     put(host, element(Set::Inside, vec![name(), name()]));
@@ -93,7 +93,8 @@ fn walls(host: &mut Objects, bridge: &str, network: &Network) {
         put(host, Object::Barrier { table: ISOLATION_TABLE, net: subnet.cidr.trunc() });
     }
     // For both families whatever the subnets: a network without IPv6 must not forward it either.
-    for family in [Family::V4, Family::V6] {
+    let families = if facts.no_ipv6 { &[Family::V4][..] } else { &[Family::V4, Family::V6] };
+    for family in families.iter().copied() {
         let rule = |priority, action| Rule { family, priority, iif: bridge.to_owned(), action };
         let isolate = rule(ISOLATION_PRIORITY, RuleAction::Lookup(ISOLATION_TABLE));
         put(host, Object::Rule(isolate));

@@ -15,7 +15,7 @@ use crate::plane::{
 
 /// How a sandbox's port behaves: it may send from its own MAC only, and receives nothing by accident.
 const SANDBOX_PORT: PortFlags =
-    PortFlags { learning: false, flood: false, neigh_suppress: false, locked: true };
+    PortFlags { learning: false, flood: false, neigh_suppress: false, locked: Some(true) };
 
 /// The ports of a sandbox on the host's bridges.
 pub(super) fn outside(

@@ -8,6 +8,7 @@ use crate::kernel::KernelError;
 use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
 use crate::kernel::wire::{self, Message, attribute, attributes, get_ip, get_text, get_u32};
+use crate::mtu;
 use crate::names::{self, ALIAS_PREFIX, LINK_GROUP, Mac};
 use crate::plane::{Link, LinkKind, Object, Objects, PortFlags, put};
 
@@ -104,7 +105,7 @@ fn parse_port(data: &[u8]) -> PortFlags {
         learning: on(IFLA_BRPORT_LEARNING),
         flood: on(IFLA_BRPORT_UNICAST_FLOOD),
         neigh_suppress: on(IFLA_BRPORT_NEIGH_SUPPRESS),
-        locked: on(IFLA_BRPORT_LOCKED),
+        locked: attribute(data, 0, IFLA_BRPORT_LOCKED).map(|value| value == [1]),
     }
 }
 
@@ -252,12 +253,16 @@ pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
     let ack = NLM_F_REQUEST | NLM_F_ACK;
     let mut first = Message::new(RTM_NEWLINK, ack, &fixed(index, 0, 0));
     if link.kind != LinkKind::Loopback {
-        // No link-local address: the gateway's MAC is shared, and must not speak for itself.
-        first.u32(IFLA_MTU, link.mtu).text(IFLA_IFALIAS, &link.alias).nest(IFLA_AF_SPEC, |spec| {
-            spec.nest(libc::AF_INET6 as u16, |six| {
-                six.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        first.u32(IFLA_MTU, link.mtu).text(IFLA_IFALIAS, &link.alias);
+        // Below IPv6's smallest MTU, or without IPv6 in the kernel, a link has no IPv6 settings.
+        if link.mtu >= mtu::MINIMUM && crate::kernel::sysctl::has_ipv6() {
+            // No link-local address: the gateway's MAC is shared, and must not speak for itself.
+            first.nest(IFLA_AF_SPEC, |spec| {
+                spec.nest(libc::AF_INET6 as u16, |six| {
+                    six.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+                });
             });
-        });
+        }
     }
     if let Some(mac) = link.mac {
         first.put(IFLA_ADDRESS, &mac.0);
@@ -272,8 +277,10 @@ pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
             info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
                 data.put(IFLA_BRPORT_LEARNING, &[port.learning.into()])
                     .put(IFLA_BRPORT_UNICAST_FLOOD, &[port.flood.into()])
-                    .put(IFLA_BRPORT_NEIGH_SUPPRESS, &[port.neigh_suppress.into()])
-                    .put(IFLA_BRPORT_LOCKED, &[port.locked.into()]);
+                    .put(IFLA_BRPORT_NEIGH_SUPPRESS, &[port.neigh_suppress.into()]);
+                if let Some(locked) = port.locked {
+                    data.put(IFLA_BRPORT_LOCKED, &[locked.into()]);
+                }
             });
         });
     }
