@@ -55,8 +55,8 @@ until_ok() { # SECONDS WHAT COMMAND...
 }
 
 holder() { # NAME: a process that holds a network and a mount namespace
-  unshare --net --mount --propagation private setsid sh -c \
-    'ip link set lo up; echo $$ >"$1"; exec -a "$2" sleep infinity' sh "$dir/$1.pid.new" "$tag-$1" \
+  unshare --net --mount --propagation private setsid bash -c \
+    'ip link set lo up; echo $$ >"$1"; exec -a "$2" sleep infinity' bash "$dir/$1.pid.new" "$tag-$1" \
     </dev/null >/dev/null 2>&1 &
   until [ -s "$dir/$1.pid.new" ]; do sleep 0.02; done
   mv "$dir/$1.pid.new" "$dir/$1.pid"
@@ -195,12 +195,13 @@ shell() {
 }
 
 # Every process of the demo: in its cgroups, or with its name on the command line.
+# The brackets keep the search from finding itself.
 processes() {
   {
     if [ -s "$dir/cgroups" ]; then
       while read -r cgroup; do find "$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null; done <"$dir/cgroups"
     fi
-    grep -lsaF "$tag" /proc/[0-9]*/cmdline | cut -d/ -f3
+    grep -lsa "[w]${tag#w}" /proc/[0-9]*/cmdline | cut -d/ -f3
   } | sort -un | grep -vxF -e "$$" -e "$BASHPID" || true
 }
 
