@@ -144,7 +144,7 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &LinkKind) -> fmt::Result {
         LinkKind::Vxlan { vni, local, port } => {
             write!(f, " type vxlan id {vni} local {local} dstport {port} nolearning")
         }
-        LinkKind::Veth | LinkKind::Inner => write!(f, " type veth"),
+        LinkKind::Veth | LinkKind::Inner { .. } => write!(f, " type veth"),
         LinkKind::Loopback | LinkKind::Foreign => Ok(()),
     }
 }

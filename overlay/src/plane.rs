@@ -204,7 +204,10 @@ pub enum LinkKind {
     /// The host's end of a sandbox's port. What its other end is, is known when it is made.
     Veth,
     /// The end of a veth inside a sandbox.
-    Inner,
+    Inner {
+        /// The host's end: an interface of the right name on the wrong wire is not the right one.
+        outer: String,
+    },
     /// Something else that has one of our names.
     Foreign,
 }
@@ -353,7 +356,7 @@ impl LinkKind {
         match self {
             LinkKind::Loopback | LinkKind::Bridge => LinkOrder::First,
             LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,
-            LinkKind::Inner => LinkOrder::Third,
+            LinkKind::Inner { .. } => LinkOrder::Third,
         }
     }
 }

@@ -149,7 +149,7 @@ impl LinuxKernel {
         let missing = || KernelError::NoSandbox { key: key.to_owned() };
         let inside = sandboxes.get_mut(key).ok_or_else(missing)?;
         let (mut objects, indexes) =
-            route::observe_sandbox(&mut inside.sockets.route, &look.links)?;
+            route::observe_sandbox(&mut inside.sockets.route, &look.links, &host.indexes)?;
         inside.sockets.indexes = indexes;
         inside.sockets.tables(&[Table::Sandbox], skeletons, &mut objects)?;
         if !look.sysctls.is_empty() {

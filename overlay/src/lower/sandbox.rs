@@ -42,7 +42,8 @@ pub(super) fn inside(key: &str, sandbox: &Sandbox, dataplane: &Dataplane, facts:
     let mut routed = BTreeSet::new();
     for (vni, port) in &sandbox.attachments {
         let Some(network) = dataplane.networks.get(vni) else { continue };
-        inner_end(&mut inside, network, port, network_mtu(dataplane, *vni, facts));
+        let outer = names::veth(key, *vni);
+        inner_end(&mut inside, outer, network, port, network_mtu(dataplane, *vni, facts));
         default_routes(&mut inside, &mut routed, network, port);
     }
     vip::lower(&mut inside, key, &sandbox.vips);
@@ -114,9 +115,9 @@ fn outer_end(
     }
 }
 
-fn inner_end(inside: &mut Objects, network: &Network, port: &Port, mtu: u32) {
+fn inner_end(inside: &mut Objects, outer: String, network: &Network, port: &Port, mtu: u32) {
     let link = Link {
-        kind: LinkKind::Inner,
+        kind: LinkKind::Inner { outer },
         alias: names::alias(&network.id),
         mac: Some(port.mac),
         mtu,

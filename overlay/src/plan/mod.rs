@@ -243,7 +243,7 @@ fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Pla
     let object = Object::Link(name.to_owned(), link.clone());
     match link.kind {
         LinkKind::Bridge | LinkKind::Vxlan { .. } => Some(Op::add(place.clone(), object)),
-        LinkKind::Inner => Some(Op::change(place.clone(), object)),
+        LinkKind::Inner { .. } => Some(Op::change(place.clone(), object)),
         LinkKind::Loopback | LinkKind::Foreign => None,
         LinkKind::Veth => {
             let end = wanted.pairs.get(name)?;

@@ -93,3 +93,18 @@ E");
     let counted = host.sh("nft list table bridge count | grep -o 'packets [0-9]*'");
     assert_eq!(counted.trim().replace("packets ", "").replace('\n', " "), "0 0 0 1 1");
 }
+
+#[test]
+fn interfaces_that_swap_names_are_wired_anew() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    lab.network(VNI + 1, &[("10.2.0.0/24", "10.2.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"]), (VNI + 1, &["10.2.0.2/24"])]);
+    lab.settle();
+    let ports = &mut lab.nodes[0].desired.sandboxes.get_mut("a").unwrap().attachments;
+    ports.get_mut(&VNI).unwrap().ifname = "eth1".into();
+    ports.get_mut(&(VNI + 1)).unwrap().ifname = "eth0".into();
+    lab.settle();
+    assert!(a.sh("ip addr show eth1").contains("10.1.0.2"));
+    assert!(a.pings("10.1.0.1") && a.pings("10.2.0.1"));
+}

@@ -57,8 +57,10 @@ pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
 fn wait_for_carrier(kernel: &mut LinuxKernel, ops: &[Op], results: &Results) {
     let end = Instant::now() + CARRIER_PATIENCE;
     for (op, _) in ops.iter().zip(results).filter(|(_, result)| result.is_ok()) {
-        let Object::Link(name, Link { kind: LinkKind::Veth | LinkKind::Inner, up: true, .. }) =
-            &op.object
+        let Object::Link(
+            name,
+            Link { kind: LinkKind::Veth | LinkKind::Inner { .. }, up: true, .. },
+        ) = &op.object
         else {
             continue;
         };

@@ -27,6 +27,8 @@ pub(crate) struct RawLink {
     alias: String,
     mac: Option<Mac>,
     master: Option<u32>,
+    /// Index of a veth's other end, in the namespace that end is in.
+    peer: Option<u32>,
     kind: String,
     vxlan: Option<(u32, Option<IpAddr>, u16, bool)>,
     port: Option<PortFlags>,
@@ -53,6 +55,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         alias: String::new(),
         mac: None,
         master: None,
+        peer: None,
         kind: String::new(),
         vxlan: None,
         port: None,
@@ -65,6 +68,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
             IFLA_IFALIAS => link.alias = get_text(value),
             IFLA_GROUP => grouped = get_u32(value, 0) == Some(LINK_GROUP),
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+            IFLA_LINK => link.peer = get_u32(value, 0),
             IFLA_MASTER => link.master = get_u32(value, 0),
             IFLA_LINKINFO => parse_info(&mut link, value),
             _ => {}
@@ -133,6 +137,7 @@ pub(crate) fn host_objects(dump: &[RawLink], objects: &mut Objects) -> Indexes {
 pub(crate) fn sandbox_objects(
     dump: &[RawLink],
     wanted: &BTreeSet<String>,
+    host: &Indexes,
     objects: &mut Objects,
 ) -> Indexes {
     let all = indexes(dump);
@@ -144,7 +149,11 @@ pub(crate) fn sandbox_objects(
             put(objects, Object::Link(raw.name.clone(), link));
         } else if ours_if_there {
             ours.insert(raw.name.clone(), raw.index);
-            put(objects, Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Inner)));
+            let outer = raw.peer.and_then(|index| host.name(index)).unwrap_or_default().to_owned();
+            put(
+                objects,
+                Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Inner { outer })),
+            );
         }
     }
     ours
@@ -159,7 +168,7 @@ fn value(raw: &RawLink, all: &Indexes, veth: LinkKind) -> Link {
         ("vxlan", Some((vni, Some(local), port, false))) => LinkKind::Vxlan { vni, local, port },
         _ => LinkKind::Foreign,
     };
-    let pinned = matches!(kind, LinkKind::Bridge | LinkKind::Inner);
+    let pinned = matches!(kind, LinkKind::Bridge | LinkKind::Inner { .. });
     Link {
         mac: raw.mac.filter(|_| pinned),
         kind,
@@ -204,7 +213,9 @@ pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
                 });
             });
         }
-        LinkKind::Loopback | LinkKind::Veth | LinkKind::Inner | LinkKind::Foreign => return None,
+        LinkKind::Loopback | LinkKind::Veth | LinkKind::Inner { .. } | LinkKind::Foreign => {
+            return None;
+        }
     }
     Some(message)
 }

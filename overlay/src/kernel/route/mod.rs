@@ -84,10 +84,11 @@ pub(crate) fn observe_host(socket: &mut Socket, look: &HostLook) -> Result<HostL
 pub(crate) fn observe_sandbox(
     socket: &mut Socket,
     wanted: &std::collections::BTreeSet<String>,
+    host: &Indexes,
 ) -> Result<(Objects, Indexes), KernelError> {
     let dump = link::dump(socket)?;
     let mut objects = Objects::new();
-    let ours = link::sandbox_objects(&dump, wanted, &mut objects);
+    let ours = link::sandbox_objects(&dump, wanted, host, &mut objects);
     for (index, net) in address::dump(socket)? {
         if let Some(name) = ours.name(index)
             && !address::is_kernels_own(net)
