@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::IsTerminal as _,
     net::SocketAddr,
     os::unix::{ffi::OsStringExt, fs::PermissionsExt as _},
     path::{Path, PathBuf},
@@ -106,7 +107,10 @@ impl Settings {
     pub fn start_log(&self) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(quiet_libraries(&self.log_level))
             .with_context(|| format!("log level {:?}", self.log_level))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         let started = if self.log_json { log.json().try_init() } else { log.try_init() };
         started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
     }

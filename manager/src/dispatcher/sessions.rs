@@ -27,6 +27,9 @@ struct Table {
     /// Number of the session opened last.
     last: u64,
     by_node: BTreeMap<NodeId, Entry>,
+    /// When nodes whose session has ended were last heard: a daemon that starts again within the
+    /// time of grace was never away.
+    ended: BTreeMap<NodeId, Instant>,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Sessions {
         table.last += 1;
         let serial = table.last;
         let entry = Entry { serial, heard: now, progress: Progress::default(), replaced: sender };
+        table.ended.remove(&node);
         if let Some(older) = table.by_node.insert(node, entry) {
             older.replaced.send_replace(Some(boot_id.to_owned()));
         }
@@ -74,14 +78,19 @@ impl Sessions {
         Registered { sessions: self.clone(), node, serial, replaced }
     }
 
-    /// When each node that has a session was last heard.
+    /// When each node that has or had a session was last heard.
     pub fn heard(&self) -> BTreeMap<NodeId, Instant> {
-        self.table().by_node.iter().map(|(node, entry)| (*node, entry.heard)).collect()
+        let table = self.table();
+        let open = table.by_node.iter().map(|(node, entry)| (*node, entry.heard));
+        let ended = table.ended.iter().map(|(node, heard)| (*node, *heard));
+        open.chain(ended).collect()
     }
 
     /// Ends the session of a node that leaves, so that it does not count as heard any more.
     pub fn close(&self, node: NodeId) {
-        if let Some(entry) = self.table().by_node.remove(&node) {
+        let mut table = self.table();
+        table.ended.remove(&node);
+        if let Some(entry) = table.by_node.remove(&node) {
             entry.replaced.send_replace(Some("none: the node leaves".to_owned()));
         }
     }
@@ -148,8 +157,10 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut table = self.sessions.table();
-        if table.by_node.get(&self.node).is_some_and(|entry| entry.serial == self.serial) {
+        let own = table.by_node.get(&self.node).filter(|entry| entry.serial == self.serial);
+        if let Some(heard) = own.map(|entry| entry.heard) {
             table.by_node.remove(&self.node);
+            table.ended.insert(self.node, heard);
         }
     }
 }
