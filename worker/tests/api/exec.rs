@@ -209,6 +209,13 @@ fn the_command_dies_when_its_caller_goes_away() {
             assert_eq!(guests(first).len(), 1);
             drop(session);
             eventually("the command is gone", || guests(first).is_empty()).await;
+            // One that has said all it had to say is missed, too.
+            let start = Request::Start(command(&name, &["sh", "-c", script]));
+            let mut session = place.session(start).await.expect("session");
+            session.requests = None;
+            session.until("up").await;
+            drop(session);
+            eventually("the other is gone", || guests(first).is_empty()).await;
         }
     });
 }
