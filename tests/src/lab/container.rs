@@ -32,10 +32,14 @@ impl<'a> Container<'a> {
         self.exec(&["sh", "-c", script])
     }
 
-    /// The addresses that a name has, sorted.
+    /// The IPv4 addresses that a name has, sorted.
     pub fn lookup(&self, name: &str) -> Result<Vec<String>, String> {
-        // busybox asks for A and AAAA and fails when one of them is missing, so its exit code says little.
-        let said = self.sh(&format!("nslookup {name} 127.0.0.11 2>&1"));
+        self.lookup_type(name, "a")
+    }
+
+    /// The addresses of one record type (a, aaaa), sorted.
+    pub fn lookup_type(&self, name: &str, kind: &str) -> Result<Vec<String>, String> {
+        let said = self.sh(&format!("nslookup -type={kind} {name} 127.0.0.11 2>&1"));
         let answer = said.stdout.split_once("Name:").map(|(_, rest)| rest.to_owned());
         let answer = answer.ok_or_else(|| said.to_string())?;
         let mut found: Vec<String> = answer
@@ -50,7 +54,7 @@ impl<'a> Container<'a> {
 
     /// Whether the name is denied (NXDOMAIN), which is not the same as no answer.
     pub fn denied(&self, name: &str) -> Result<(), String> {
-        let said = self.sh(&format!("nslookup {name} 127.0.0.11 2>&1"));
+        let said = self.sh(&format!("nslookup -type=a {name} 127.0.0.11 2>&1"));
         let denied = said.stdout.contains("NXDOMAIN") && !said.stdout.contains("Name:");
         if denied { Ok(()) } else { Err(said.to_string()) }
     }
@@ -69,6 +73,13 @@ impl<'a> Container<'a> {
     /// What a TCP server says to one who only listens.
     pub fn tcp(&self, host: &str, port: u16) -> Result<String, String> {
         self.sh(&format!("nc -w 2 {host} {port} </dev/null")).text()
+    }
+
+    /// What the server `peer serve` answers to one packet of UDP.
+    pub fn udp(&self, host: &str, port: u16) -> Result<String, String> {
+        let said = self.exec(&["peer", "udp", host, &port.to_string(), "1"]);
+        let text = said.text()?;
+        if text.starts_with("none") { Err(said.to_string()) } else { Ok(text) }
     }
 
     /// The first IPv4 address of a network, as `weft inspect` shows it.

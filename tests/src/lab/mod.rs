@@ -113,9 +113,43 @@ impl Lab {
         self.switch.run(&["sh", "-c", script], &[])
     }
 
-    /// A root directory of busybox for `rootfs:`.
+    /// The image of the lab: busybox and `peer`.
     pub fn image(&self) -> String {
-        format!("rootfs:{}", rootfs::busybox(&self.dir).display())
+        format!("rootfs:{}", rootfs::make(&self.dir).display())
+    }
+
+    /// Makes an overlay network with this subnet, on host 1.
+    pub fn network(&self, name: &str, subnet: &str) {
+        self.host(1).weft(&["network", "create", "-d", "overlay", "--subnet", subnet, name]).ok();
+    }
+
+    /// Makes a service of `peer serve 80` from host 1 and waits until it runs. `flags` stand before
+    /// the image.
+    pub fn serve(&self, name: &str, flags: &[&str]) {
+        self.service(name, flags, &["peer", "serve", "80"]);
+    }
+
+    /// Makes a service from host 1 and waits until it runs.
+    pub fn service(&self, name: &str, flags: &[&str], command: &[&str]) {
+        let image = self.image();
+        let mut args = vec!["service", "create", "--name", name];
+        args.extend(flags);
+        args.push(&image);
+        args.extend(command);
+        let said = self.host(1).weft(&args);
+        assert!(
+            said.stderr.contains("verify: Service converged")
+                || said.stdout.contains("verify: Service converged"),
+            "{said}"
+        );
+        said.ok();
+    }
+
+    /// A service with one task on each node, to ask from; one container for each host, in order.
+    pub fn clients(&self, network: &str) -> Vec<container::Container<'_>> {
+        let name = format!("clients-{network}");
+        self.service(&name, &["--mode", "global", "--network", network], &["sleep", "1000000"]);
+        self.hosts().map(|host| host.container(&name)).collect()
     }
 
     /// The directory with everything of this lab.

@@ -1,4 +1,5 @@
-//! The containers' root directory: busybox and a link for each of its commands.
+//! The containers' root directory: busybox with a link for each of its commands, and `peer`, the
+//! program of `weft-lab-peer.rs`, with the libraries that it is linked to.
 
 use std::{
     fs,
@@ -7,22 +8,43 @@ use std::{
     process::Command,
 };
 
+use super::command::built;
+
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Makes it below `dir`, once.
-pub fn busybox(dir: &Path) -> PathBuf {
+pub fn make(dir: &Path) -> PathBuf {
     let root = dir.join("rootfs");
     if root.exists() {
         return root;
     }
-    let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox-static is installed");
     for below in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "www"] {
         fs::create_dir_all(root.join(below)).expect("the lab's directory can be written");
     }
-    fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox can be copied");
-    for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
+    copy(Path::new(BUSYBOX), &root.join("bin/busybox"));
+    for name in said(BUSYBOX, "--list").lines().filter(|name| *name != "busybox") {
         symlink("busybox", root.join("bin").join(name)).expect("a link to busybox");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("writable");
+    let peer = built("weft-lab-peer");
+    copy(&peer, &root.join("bin/peer"));
+    let libraries = said("ldd", &peer.display().to_string());
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().expect("a library lies in a directory")).expect("writable");
+        copy(Path::new(library), &to);
+    }
+    let file = |name: &str, text: &str| fs::write(root.join(name), text).expect("writable");
+    file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    file("etc/nsswitch.conf", "hosts: files dns\n");
     root
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+}
+
+fn said(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
