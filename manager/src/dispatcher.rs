@@ -9,8 +9,6 @@ mod desk;
 pub(crate) mod grpc;
 pub mod liveness;
 mod sessions;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

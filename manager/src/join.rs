@@ -26,7 +26,7 @@ use weft_proto::{
 
 use crate::{
     api::{Api, caller_of, cluster, origin_of},
-    ca::{Grant, JoinRefused, RefusalReason, Subject, check_token},
+    ca::{Grant, IssueError, JoinRefused, RefusalReason, Subject, check_token, csr::proven_key},
     clock::system_time,
     dispatcher::grpc::manager_peer,
     manager::Manager,
@@ -91,6 +91,9 @@ async fn take_in(
         Some(Ok(applied)) => (applied.id, state),
         Some(Err(_)) | None => {
             let grant = grant(manager, &state, token, source)?;
+            // A key that cannot be signed must not leave a node behind.
+            proven_key(&request.csr)
+                .map_err(|error| cluster::not_signed(&IssueError::Csr(error)))?;
             let node = new_node(manager, &state, &grant, &request)?;
             let secret = token.secret;
             let add = |_: &State, ids: &mut dyn crate::ids::IdSource| {

@@ -7,6 +7,7 @@
 mod channels;
 mod config;
 mod decide;
+mod founding;
 mod ledger;
 mod status;
 mod transport;
@@ -37,6 +38,7 @@ use crate::{
 pub(crate) use channels::Channels;
 pub use config::{ManagerConfig, ManagerTimings};
 pub(crate) use decide::parse_request_id;
+pub use founding::new_cluster;
 pub use ledger::Ledger;
 pub(crate) use status::{no_leader, read_failed, write_failed};
 

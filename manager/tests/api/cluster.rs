@@ -1,0 +1,122 @@
+//! Three managers: followers send calls on, and the death of a leader is survived.
+
+use std::collections::BTreeSet;
+
+use tonic::Code;
+use weft_model::spec::Role;
+use weft_proto::v1::{
+    CreateNetworkRequest, GetNodeRequest, ListNodesRequest, NetworkSpec, Role as WireRole,
+    UpdateNodeRequest, network_service_client::NetworkServiceClient,
+    node_service_client::NodeServiceClient,
+};
+
+use crate::support::{Node, Session, refused, wait_for};
+
+struct Cluster {
+    nodes: Vec<Node>,
+    _sessions: Vec<Session>,
+}
+
+/// Three managers with a vote each.
+async fn three() -> Cluster {
+    let first = Node::first().await;
+    let mut sessions = vec![first.session(&first).await.unwrap()];
+    let mut nodes = vec![first];
+    for name in ["n2", "n3"] {
+        let node = nodes[0].join(name, Role::Manager).await;
+        sessions.push(node.session(&nodes[0]).await.unwrap());
+        nodes.push(node);
+    }
+    let store = nodes[0].manager().store().clone();
+    wait_for("three voters", || async { (store.voters().len() == 3).then_some(()) }).await;
+    Cluster { nodes, _sessions: sessions }
+}
+
+async fn create(node: &Node, name: &str, request_id: &str) -> Result<String, tonic::Status> {
+    let spec = NetworkSpec { name: name.to_owned(), ..Default::default() };
+    let request = CreateNetworkRequest { spec: Some(spec), request_id: request_id.to_owned() };
+    let answer = NetworkServiceClient::new(node.local()).create(request).await?;
+    Ok(answer.into_inner().network.unwrap().id)
+}
+
+#[tokio::test]
+async fn any_manager_takes_any_call() {
+    let Cluster { nodes, _sessions } = three().await;
+    let id = create(&nodes[1], "net", "0123456789abcdef").await.unwrap();
+    // The same call by way of another manager is known for a retry.
+    assert_eq!(create(&nodes[2], "net", "0123456789abcdef").await.unwrap(), id);
+    let (what, hint) = refused(create(&nodes[2], "net", "").await, Code::AlreadyExists);
+    assert!(what.contains("already exists") && !hint.is_empty(), "trailers come through: {what}");
+    for node in &nodes {
+        let mut client = NodeServiceClient::new(node.local());
+        let own = client.get(GetNodeRequest { node: "self".into() }).await.unwrap();
+        assert_eq!(own.into_inner().node.unwrap().id, node.id.to_string(), "of the node asked");
+        let list = client.list(ListNodesRequest {}).await.unwrap().into_inner().nodes;
+        let managers: Vec<_> = list.iter().filter_map(|node| node.manager.as_ref()).collect();
+        assert_eq!(managers.iter().filter(|manager| manager.leader).count(), 1);
+        assert_eq!(managers.iter().filter(|manager| manager.voter).count(), 3);
+    }
+    // A worker's session by way of a follower gets to the leader, and its caller stays who he is.
+    let worker = nodes[1].join("w", Role::Worker).await;
+    let session = worker.session(&nodes[2]).await.unwrap();
+    assert_eq!(session.welcome.managers.len(), 3);
+    let mut client = NodeServiceClient::new(worker.channel_to(&nodes[2]));
+    refused(client.list(ListNodesRequest {}).await, Code::PermissionDenied);
+    // He cannot pass for somebody else either.
+    let mut request = tonic::Request::new(ListNodesRequest {});
+    let note = r#"{"credential":"Local","source":null,"asked":null}"#;
+    request.metadata_mut().insert("weft-origin", note.parse().unwrap());
+    refused(client.list(request).await, Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_dead_leader_is_replaced_and_a_retry_changes_nothing_twice() {
+    let Cluster { nodes, _sessions } = three().await;
+    let id = create(&nodes[1], "net", "0123456789abcdef").await.unwrap();
+    let dead = nodes.iter().position(|node| node.manager().is_leader()).unwrap();
+    nodes[dead].manager().shutdown().await;
+    let alive = nodes.iter().enumerate().find(|(index, _)| *index != dead).unwrap().1;
+    let again = wait_for("a new leader", || async {
+        match create(alive, "net", "0123456789abcdef").await {
+            Ok(id) => Some(id),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                None
+            }
+        }
+    })
+    .await;
+    assert_eq!(again, id);
+}
+
+#[tokio::test]
+async fn a_demoted_manager_loses_its_vote_and_a_promoted_worker_gets_one() {
+    let Cluster { nodes, _sessions } = three().await;
+    let set_role = async |node: &str, role: WireRole| {
+        let request = UpdateNodeRequest {
+            node: node.to_owned(),
+            role: Some(role.into()),
+            ..Default::default()
+        };
+        NodeServiceClient::new(nodes[0].local()).update(request).await.unwrap();
+    };
+    let voters = |node: &Node| {
+        let voters = node.manager().store().voters();
+        voters.iter().map(|voter| voter.number).collect::<BTreeSet<_>>()
+    };
+    set_role("n3", WireRole::Worker).await;
+    wait_for("two voters", || async { (voters(&nodes[0]) == [1, 2].into()).then_some(()) }).await;
+    let worker = nodes[0].join("w", Role::Worker).await;
+    set_role("w", WireRole::Manager).await;
+    assert_eq!(worker.renew(&nodes[0]).await.unwrap(), Role::Manager);
+    worker.become_manager().await;
+    let _session = worker.session(&nodes[0]).await.unwrap();
+    wait_for("its vote", || async {
+        (voters(&nodes[0]) == [1, 2, worker.number].into()).then_some(())
+    })
+    .await;
+    wait_for("its copy of the state", || async {
+        (voters(&worker).len() == 3 && worker.manager().view().cluster().is_some()).then_some(())
+    })
+    .await;
+}
