@@ -36,7 +36,8 @@ impl WatchService for Api {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Changes>, Status> {
         let manager = self.manager()?;
         let request = request.into_inner();
-        let filter = Filter::new(&manager.view(), &request)?;
+        // What the caller was told of before must be in what it watches now.
+        let filter = Filter::new(&*manager.current().await?, &request)?;
         let mut watching = Watching {
             newest: manager.core.history.watch(),
             manager,

@@ -111,7 +111,7 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.TaskService/List", Callers::API, Leader),
     call("/weft.v1.TaskService/Get", Callers::API, Leader),
     // Every manager has the changes, and a watch that stays where it is outlives an election.
-    stream("/weft.v1.WatchService/Watch", Callers::API, Manager),
+    stream("/weft.v1.WatchService/Watch", Callers::API, Leader),
     call("/weft.v1.ContainerService/List", Callers::LOCAL, Node),
     call("/weft.v1.ContainerService/Get", Callers::LOCAL, Node),
     stream("/weft.v1.ContainerService/Logs", Callers::LOCAL, Node),
