@@ -22,6 +22,7 @@ struct Wish {
     backends: u8,
     mtu: Option<u32>,
     moved: bool,
+    swapped: bool,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -35,15 +36,10 @@ fn wish() -> impl Strategy<Value = Wish> {
         0u8..4,
         prop::option::of(1300u32..1500),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(underlay, networks, sandboxes, remotes, backends, mtu, moved)| Wish {
-            underlay,
-            networks,
-            sandboxes,
-            remotes,
-            backends,
-            mtu,
-            moved,
+        .prop_map(|(underlay, networks, sandboxes, remotes, backends, mtu, moved, swapped)| {
+            Wish { underlay, networks, sandboxes, remotes, backends, mtu, moved, swapped }
         })
 }
 
@@ -111,7 +107,7 @@ fn sandbox(wish: &Wish, number: usize) -> Sandbox {
             ipnet::IpNet::new(*address, if address.is_ipv4() { 24 } else { 64 }).unwrap()
         };
         let port = Port {
-            ifname: format!("eth{net}"),
+            ifname: format!("eth{}", if wish.swapped { 2 - net } else { net }),
             mac: mac_for(own.iter().copied()),
             addresses: own.iter().map(widen).collect(),
             default_gateway: true,
@@ -269,8 +265,8 @@ proptest! {
         let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
         (0..3).for_each(|number| kernel.open_sandbox(&format!("s{number}")));
         let mut driver = Driver::new(kernel);
-        // The same endpoint, since a device of another one has to be made anew.
-        let second = Wish { underlay: first.underlay, ..second };
+        // The same endpoint and names: what is of the wrong kind has to be made anew in any case.
+        let second = Wish { underlay: first.underlay, swapped: first.swapped, ..second };
         driver.reconcile(&dataplane(&first), Completeness::Complete, &Scope::Full);
         let keys = |kernel: &FakeKernel| -> BTreeSet<_> {
             let all = kernel.plane.places.iter();

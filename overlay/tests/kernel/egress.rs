@@ -208,3 +208,73 @@ fn a_firewall_that_drops_without_a_place_for_us_is_reported() {
     lab.nodes[0].space.sh("nft delete table inet fw");
     assert!(!lab.nodes[0].settle().foreign_drop);
 }
+
+/// Counts what arrives at a sandbox.
+fn count(space: &Space, rule: &str) -> u64 {
+    let text = space
+        .sh(&format!("nft list table inet count | grep -F '{rule}' | grep -o 'packets [0-9]*'"));
+    text.trim().trim_start_matches("packets ").parse().unwrap()
+}
+
+#[test]
+fn a_container_is_neither_router_nor_dhcp_server() {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sendto, socket,
+    };
+    use std::os::fd::AsRawFd;
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1"), ("fd01::/64", "fd01::1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
+    let b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24", "fd01::3/64"])]);
+    lab.settle();
+    b.sh("nft add table inet count; \
+         nft add chain inet count c '{ type filter hook prerouting priority -400; }'; \
+         nft add rule inet count c icmpv6 type nd-router-advert counter; \
+         nft add rule inet count c icmpv6 type echo-request counter; \
+         nft add rule inet count c udp sport 67 counter; \
+         nft add rule inet count c udp sport 69 counter");
+    a.run(|| {
+        let raw =
+            socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6);
+        let raw = raw.unwrap();
+        let to: std::net::SocketAddrV6 = "[fd01::3]:0".parse().unwrap();
+        for kind in [134u8, 128] {
+            let mut packet = [0u8; 16];
+            packet[0] = kind;
+            let to = nix::sys::socket::SockaddrIn6::from(to);
+            sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
+        }
+        for port in [67, 69] {
+            let udp = std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap();
+            udp.send_to(b"offer", "10.1.0.3:68").unwrap();
+        }
+    });
+    // Both of these were sent last: when they are there, the others have been dropped.
+    let passed = || (count(&b, "icmpv6 type echo-request"), count(&b, "udp sport 69"));
+    for _ in 0..200 {
+        if passed() == (1, 1) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(passed(), (1, 1), "the test's own packets do not arrive");
+    assert_eq!(count(&b, "icmpv6 type nd-router-advert"), 0);
+    assert_eq!(count(&b, "udp sport 67"), 0);
+}
+
+#[test]
+fn tcp_fits_into_the_smaller_path() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
+    lab.settle();
+    let outside = plug(&lab.switch, 9);
+    outside.serve_tcp("192.0.2.9:80", "out");
+    // 1300 bytes on the way out leave 1260 for TCP's payload (RFC 9293, section 3.7.1).
+    lab.nodes[0].space.sh("ip route add 192.0.2.9/32 dev up0 mtu 1300");
+    outside.sh("nft add table inet count; \
+         nft add chain inet count c '{ type filter hook prerouting priority -400; }'; \
+         nft add rule inet count c tcp flags syn tcp option maxseg size 1260 counter");
+    assert_eq!(a.ask_tcp("192.0.2.9:80").unwrap(), "out 192.0.2.1");
+    assert_eq!(count(&outside, "tcp option maxseg size 1260"), 1);
+}
