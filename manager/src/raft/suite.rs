@@ -57,12 +57,14 @@ impl StoreBuilder<TypeConfig, LogStore, Machined, ()> for InMemory {
     }
 }
 
-#[tokio::test]
+// Paused: the library's tests sleep for seconds here and there.
+#[tokio::test(start_paused = true)]
 async fn the_library_is_content_with_the_disk() {
     Suite::test_all(OnDisk).await.expect("no storage error");
 }
 
-#[tokio::test]
+// Paused: the library's tests sleep for seconds here and there.
+#[tokio::test(start_paused = true)]
 async fn the_library_is_content_with_the_memory() {
     Suite::test_all(InMemory).await.expect("no storage error");
 }

@@ -7,7 +7,7 @@ use weft_manager::store::{ProposeError, Role};
 
 use crate::support::{Cluster, Write, eventually};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn three_managers_agree() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -23,7 +23,7 @@ async fn three_managers_agree() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_follower_names_the_leader() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -43,7 +43,7 @@ async fn a_follower_names_the_leader() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_killed_leader_is_replaced_and_nothing_is_lost() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -94,7 +94,7 @@ async fn all_restart_from_disk() {
 
 /// What the simulation found: a leader commits with two others while its own disk is slow, loses
 /// power, and must not go on in its old term with a log that is shorter than what it committed.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_restarted_leader_does_not_use_a_place_in_the_log_twice() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;

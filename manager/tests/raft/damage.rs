@@ -164,7 +164,7 @@ async fn nobody_else_can_read_the_store() {
     assert!(seen >= 3, "{seen} files");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failed_sync_ends_the_store_and_loses_nothing_acknowledged() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -205,7 +205,7 @@ async fn a_torn_log_file_of_zeros_is_cut_off() {
     store.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_entry_that_panics_ends_the_engine_and_is_named() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;

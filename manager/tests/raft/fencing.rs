@@ -29,7 +29,7 @@ async fn condemned(store: &BookStore) -> Refusal {
     refusal.expect("just seen")
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_wiped_manager_is_refused_and_the_leader_lives() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -50,7 +50,7 @@ async fn a_wiped_manager_is_refused_and_the_leader_lives() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_from_an_image_before_its_last_start_is_refused() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -69,7 +69,7 @@ async fn a_store_from_an_image_before_its_last_start_is_refused() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_rolled_back_within_its_last_run_is_refused() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -89,7 +89,7 @@ async fn a_store_rolled_back_within_its_last_run_is_refused() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rolled_back_manager_does_not_help_a_stale_one_to_lead() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -130,7 +130,7 @@ async fn a_rolled_back_manager_does_not_help_a_stale_one_to_lead() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_two_copies_one_wins_and_the_other_is_told() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -150,7 +150,7 @@ async fn of_two_copies_one_wins_and_the_other_is_told() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strangers_are_refused_by_name() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;
@@ -173,7 +173,7 @@ async fn strangers_are_refused_by_name() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_manager_cannot_speak_for_another_one() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(2).await;
@@ -193,7 +193,7 @@ async fn a_manager_cannot_speak_for_another_one() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_number_is_not_given_to_another_store() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;

@@ -7,7 +7,7 @@ use weft_manager::store::{MAX_MESSAGE_BYTES, MAX_PROPOSAL_BYTES, ProposeError};
 
 use crate::support::{Cluster, Write};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_proposal_over_the_limit_is_refused_with_its_size() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;
@@ -19,7 +19,7 @@ async fn a_proposal_over_the_limit_is_refused_with_its_size() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_message_is_over_the_limit() {
     let mut cluster = Cluster::in_memory(|config| {
         config.limits.snapshot_after = 10;
@@ -42,7 +42,7 @@ async fn no_message_is_over_the_limit() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_is_named() {
     let mut cluster = Cluster::in_memory(|config| {
         config.proposals_in_flight = 1;
@@ -67,7 +67,7 @@ async fn a_full_queue_is_named() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_closed_store_says_so() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;

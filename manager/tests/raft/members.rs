@@ -8,7 +8,7 @@ fn numbers(members: &[weft_manager::store::Member]) -> Vec<u64> {
     members.iter().map(|member| member.number).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_learner_gets_the_log_and_has_no_vote() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;
@@ -23,7 +23,7 @@ async fn a_learner_gets_the_log_and_has_no_vote() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_learner_far_behind_is_not_promoted() {
     let mut cluster = Cluster::in_memory(|config| config.limits.promote_lag = 3);
     cluster.grow(1).await;
@@ -51,7 +51,7 @@ async fn a_learner_far_behind_is_not_promoted() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn members_leave() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -70,7 +70,7 @@ async fn members_leave() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_removes_itself_hands_over() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -84,7 +84,7 @@ async fn a_leader_that_removes_itself_hands_over() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn leadership_is_handed_over_on_request() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;
@@ -103,7 +103,7 @@ async fn leadership_is_handed_over_on_request() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_address_can_change() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(2).await;
@@ -117,7 +117,7 @@ async fn an_address_can_change() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cluster_is_made_once() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(1).await;

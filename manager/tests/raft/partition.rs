@@ -6,7 +6,7 @@ use weft_manager::store::{ProposeError, ReadError};
 
 use crate::support::{Cluster, Write, eventually};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_without_majority_neither_writes_nor_reads_nor_says_it_leads() {
     let mut cluster = Cluster::in_memory(|config| config.deadline = Duration::from_secs(1));
     cluster.grow(3).await;
@@ -46,7 +46,7 @@ async fn a_leader_without_majority_neither_writes_nor_reads_nor_says_it_leads() 
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_manager_that_was_cut_off_does_not_disturb_the_leader() {
     let mut cluster = Cluster::in_memory(|_| {});
     cluster.grow(3).await;

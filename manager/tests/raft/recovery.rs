@@ -48,7 +48,7 @@ async fn one_survivor_goes_on_and_the_old_ones_are_strangers() {
     cluster.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn there_must_be_something_to_recover() {
     let mut cluster = Cluster::in_memory(|_| {});
     let nothing = cluster.backend(1);
