@@ -106,6 +106,24 @@ pub enum Access {
     ReadWrite,
 }
 
+/// A file of ours in the container's /etc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtcFile {
+    ResolvConf,
+    Hosts,
+    Hostname,
+}
+
+impl EtcFile {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ResolvConf => "resolv.conf",
+            Self::Hosts => "hosts",
+            Self::Hostname => "hostname",
+        }
+    }
+}
+
 /// Everything needed to make a container. `new` gives Docker's defaults for what is not said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {

@@ -21,8 +21,9 @@ use super::layout::{Layout, containers};
 use super::shim::{self, Shim};
 use super::status::Told;
 use super::{
-    ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error, ExecConfig, ExecSession, Exit,
-    Found, LogQuery, LogStream, NetNamespace, Phase, Runtime, Status, exec, helper, logs, make,
+    ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error, EtcFile, ExecConfig,
+    ExecSession, Exit, Found, LogQuery, LogStream, NetNamespace, Phase, Runtime, Status, exec,
+    helper, logs, make,
 };
 
 /// Ends that a receiver may be behind with.
@@ -341,6 +342,12 @@ impl Runtime for Embedded {
 
     async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
         self.shim(id).await?.kill(signal).await
+    }
+
+    async fn write_etc(&self, id: &ContainerId, file: EtcFile, text: &str) -> Result<(), Error> {
+        let path = self.exists(id)?.etc(file.name());
+        // In place: the container has this very file mounted, and would not see another one.
+        fs::write(&path, text).map_err(Error::io("cannot write", path))
     }
 
     async fn release(&self, id: &ContainerId) -> Result<(), Error> {

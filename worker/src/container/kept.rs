@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Applied;
 use super::layout::Layout;
+use super::rootfs::Layer;
 use super::{ContainerConfig, Error};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub(super) struct Kept {
     pub applied: Applied,
     /// The image's directory, resolved.
     pub image: PathBuf,
+    pub layer: Layer,
 }
 
 impl Kept {

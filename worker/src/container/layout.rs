@@ -54,12 +54,9 @@ impl Layout {
         self.state.join("log")
     }
 
-    pub fn upper(&self) -> PathBuf {
-        self.state.join("upper")
-    }
-
-    pub fn work(&self) -> PathBuf {
-        self.state.join("work")
+    /// Where a writable layer in memory is mounted, in the helper's namespace.
+    pub fn memory(&self) -> PathBuf {
+        self.run.join("memory")
     }
 
     /// Our own text behind /etc/resolv.conf, /etc/hosts and /etc/hostname.

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::cgroup::{self, Own};
 use super::kept::Kept;
 use super::layout::{Layout, containers};
+use super::rootfs::Layer;
 use super::status::Told;
 use super::{ContainerConfig, ContainerId, Error, Image, capabilities, rootfs, spec};
 
@@ -30,16 +31,21 @@ pub(super) fn prepare(
     let image = rootfs::image_dir(dir, ours)?;
     capabilities::effective(&config.cap_add, &config.cap_drop, capabilities::DeviceGuard::Cgroup)?;
     new_dir(&layout.state).map_err(|error| taken(error, &config.id, &layout.state))?;
+    let layer = Layer::on(&layout.state)?;
     let applied = cgroup::Applied { dirs: own.planned(&config.id), ..cgroup::Applied::default() };
-    let mut kept = Kept { config: config.clone(), applied, image };
+    let mut kept = Kept { config: config.clone(), applied, image, layer };
     kept.save(layout)?;
     new_dir(&layout.run).map_err(|error| taken(error, &config.id, &layout.run))?;
     for dir in [layout.bundle(), layout.library(), layout.root()] {
         new_dir(&dir).map_err(Error::io("cannot make directory", dir))?;
     }
     write_etc(config, layout)?;
-    rootfs::make_layer(layout)?;
+    kept.layer.prepare(layout)?;
     kept.applied = own.create(&config.id, &config.limits);
+    if layer == Layer::Memory {
+        let what = "writable layer on the disk not in force: the state directory is on an overlay";
+        kept.applied.missing.push(what.to_owned());
+    }
     kept.save(layout)?;
     for controller in kept.applied.v1.keys() {
         let dir = layout.cgroup(controller.name());

@@ -35,8 +35,8 @@ mod wire;
 
 pub use cgroup::{Applied, Controller};
 pub use config::{
-    Access, BindMount, ContainerConfig, ContainerId, DEFAULT_PATH, DEFAULT_STOP_GRACE, Image,
-    Limits, MIN_MEMORY, NetNamespace,
+    Access, BindMount, ContainerConfig, ContainerId, DEFAULT_PATH, DEFAULT_STOP_GRACE, EtcFile,
+    Image, Limits, MIN_MEMORY, NetNamespace,
 };
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::Error;
@@ -129,6 +129,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Sends a signal to the first process. One without a handler for it does not notice, as is the
     /// kernel's rule for the first process of a pid namespace.
     async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), Error>;
+
+    /// Gives one of our files in /etc a new text, also while the container runs.
+    async fn write_etc(&self, id: &ContainerId, file: EtcFile, text: &str) -> Result<(), Error>;
 
     /// Lets go of what a container holds in the kernel after its end: its shim and with it the
     /// network namespace. Its status and its output stay until it is removed. One that runs is

@@ -12,6 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statfs::FsType;
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::layout::Layout;
@@ -20,6 +22,10 @@ use super::layout::Layout;
 /// layer, so that whatever an image has in their place (a symlink, a FIFO) is covered and never
 /// followed.
 const DIRS: [&str; 4] = ["etc", "proc", "sys", "dev"];
+/// The file system an upper layer cannot lie on.
+const OVERLAY: FsType = FsType(libc::OVERLAYFS_SUPER_MAGIC);
+/// How much a container may write to a layer in memory; it also counts for its memory limit.
+const MEMORY_LAYER: &str = "size=512m";
 const FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
 /// The image's directory, resolved, once it is known to be one and not ours.
@@ -43,36 +49,96 @@ pub(crate) fn hidden(image: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     own.iter().filter_map(|own| Some(Path::new("/").join(own.strip_prefix(image).ok()?))).collect()
 }
 
-/// Makes the container's writable layer, empty but for the covers of `DIRS` and `FILES`.
-pub(crate) fn make_layer(layout: &Layout) -> Result<(), Error> {
-    let upper = layout.upper();
-    let dir = |path: PathBuf, mode| {
-        DirBuilder::new().mode(mode).create(&path).map_err(Error::io("cannot make directory", path))
-    };
-    dir(upper.clone(), 0o755)?;
-    dir(layout.work(), 0o700)?;
-    for name in DIRS {
-        dir(upper.join(name), 0o755)?;
+/// Where what the container writes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Layer {
+    Disk,
+    /// An overlay cannot be the upper part of another one, so a daemon that itself runs on an
+    /// overlay without a volume keeps layers in memory; they end with the container's run.
+    Memory,
+}
+
+impl Layer {
+    /// The one that the state directory's file system allows.
+    pub(crate) fn on(state: &Path) -> Result<Self, Error> {
+        let failed = |errno: nix::Error| Error::io("cannot look at", state)(errno.into());
+        let kind = nix::sys::statfs::statfs(state).map_err(failed)?.filesystem_type();
+        Ok(if kind == OVERLAY { Self::Memory } else { Self::Disk })
     }
-    for name in FILES {
-        let path = upper.join(name);
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
-        made.map_err(Error::io("cannot make file", path))?;
+
+    fn base(self, layout: &Layout) -> PathBuf {
+        match self {
+            Self::Disk => layout.state.clone(),
+            Self::Memory => layout.memory(),
+        }
     }
-    Ok(())
+
+    fn upper(self, layout: &Layout) -> PathBuf {
+        self.base(layout).join("upper")
+    }
+
+    fn work(self, layout: &Layout) -> PathBuf {
+        self.base(layout).join("work")
+    }
+
+    /// What the daemon makes: the layer, or the place for one that the helper makes.
+    pub(crate) fn prepare(self, layout: &Layout) -> Result<(), Error> {
+        match self {
+            Self::Disk => self.fill(layout),
+            Self::Memory => {
+                let dir = layout.memory();
+                fs::create_dir(&dir).map_err(Error::io("cannot make directory", dir))
+            }
+        }
+    }
+
+    /// What the helper makes, in its own mount namespace.
+    fn mount(self, layout: &Layout) -> Result<(), Error> {
+        match self {
+            Self::Disk => Ok(()),
+            Self::Memory => {
+                let (dir, size) = (layout.memory(), Some(MEMORY_LAYER));
+                mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::MS_NODEV, size)
+                    .map_err(|errno| Error::io("cannot mount a layer at", dir)(errno.into()))?;
+                self.fill(layout)
+            }
+        }
+    }
+
+    /// An empty layer but for the covers of `DIRS` and `FILES`.
+    fn fill(self, layout: &Layout) -> Result<(), Error> {
+        let upper = self.upper(layout);
+        let dir = |path: PathBuf, mode| {
+            let made = DirBuilder::new().mode(mode).create(&path);
+            made.map_err(Error::io("cannot make directory", path))
+        };
+        dir(upper.clone(), 0o755)?;
+        dir(self.work(layout), 0o700)?;
+        for name in DIRS {
+            dir(upper.join(name), 0o755)?;
+        }
+        for name in FILES {
+            let path = upper.join(name);
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+            made.map_err(Error::io("cannot make file", path))?;
+        }
+        Ok(())
+    }
 }
 
 /// Mounts the overlay at `layout.root()`; the calling process must be in a mount namespace of its
 /// own. Layers are named by descriptor: no character of a path needs quoting, and the container
 /// does not see the host's paths.
-pub(crate) fn mount_overlay(image: &Path, layout: &Layout) -> Result<(), Error> {
+pub(crate) fn mount_overlay(image: &Path, layer: Layer, layout: &Layout) -> Result<(), Error> {
+    layer.mount(layout)?;
+    let upper = layer.upper(layout);
+    copy_root_mode(image, &upper)?;
     let open = |path: &Path| -> Result<OwnedFd, Error> {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
         Ok(file.map_err(Error::io("cannot open layer", path))?.into())
     };
-    let (lower, upper, work) = (open(image)?, open(&layout.upper())?, open(&layout.work())?);
-    copy_root_mode(image, &layout.upper())?;
+    let (lower, upper, work) = (open(image)?, open(&upper)?, open(&layer.work(layout))?);
     let options = format!(
         "lowerdir=/proc/self/fd/{},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}",
         lower.as_raw_fd(),

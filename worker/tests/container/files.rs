@@ -3,9 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use weft_worker::container::{Access, BindMount, Image};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use weft_worker::container::{
+    Access, BindMount, Embedded, EmbeddedConfig, EtcFile, Image, Phase, Runtime,
+};
 
-use crate::lab::{Lab, block_on, make_rootfs};
+use crate::lab::{Lab, block_on, helper, make_rootfs};
 
 #[test]
 fn every_container_writes_to_a_layer_of_its_own() {
@@ -140,5 +143,65 @@ fn mounts_working_directory_and_environment() {
         let mut config = lab.shell("ro", "touch /x; echo $?");
         config.read_only = true;
         assert_eq!(lab.run(config).await.1, "1\n");
+    });
+}
+
+#[test]
+fn our_files_can_be_written_anew_while_it_runs() {
+    let lab = Lab::new("rewrite");
+    block_on(async {
+        let script = "until grep -q new /etc/hosts; do sleep 0.02; done; cat /etc/hosts";
+        let mut config = lab.shell("a", script);
+        config.hosts = "a longer old text\n".into();
+        let (id, _) = lab.started(config).await;
+        lab.embedded.write_etc(&id, EtcFile::Hosts, "new\n").await.expect("write");
+        assert_eq!(lab.embedded.wait(&id).await.expect("wait").code, 0);
+        assert_eq!(lab.output(&id).await.0, "new\n");
+    });
+}
+
+/// A mount that goes with the test.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).expect("umount");
+    }
+}
+
+#[test]
+fn on_an_overlay_the_layer_is_in_memory_and_that_is_said() {
+    let lab = Lab::new("nested");
+    let at = |name: &str| lab.dir.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(at(name)).expect("mkdir");
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at("lower").display(),
+        at("upper").display(),
+        at("work").display()
+    );
+    let merged = at("merged");
+    mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .expect("overlay");
+    let _mounted = Mounted(merged.clone());
+    block_on(async {
+        let config = EmbeddedConfig {
+            helper: helper(),
+            ..EmbeddedConfig::new(at("run2"), merged.join("state"))
+        };
+        let embedded = Embedded::new(config).expect("embedded");
+        let config = lab.shell("a", "echo x >/f && cat /f /etc/hostname; exit 3");
+        let id = config.id.clone();
+        let created = embedded.create(config).await.expect("create");
+        assert!(created.missing.iter().any(|m| m.contains("overlay")), "{created:?}");
+        let started = embedded.start(&id).await;
+        let ended = embedded.status(&id).await;
+        let exit = embedded.wait(&id).await;
+        embedded.remove(&id).await.expect("remove");
+        started.expect("start");
+        assert!(matches!(ended, Ok(s) if !matches!(s.phase, Phase::Failed { .. })));
+        assert_eq!(exit.expect("wait").code, 3);
     });
 }

@@ -42,14 +42,14 @@ pub(super) fn main(run: PathBuf, state: PathBuf) -> ExitCode {
 }
 
 fn create(layout: &Layout) -> Result<i32, Refused> {
-    let Kept { config, applied, image } =
+    let Kept { config, applied, image, layer } =
         Kept::load(layout).map_err(refused)?.ok_or_else(|| Refused {
             code: EXIT_NOT_STARTED,
             reason: "the container's config is gone".into(),
         })?;
     cgroup::join(&applied.dirs).map_err(refused)?;
     private_mounts().map_err(refused)?;
-    rootfs::mount_overlay(&image, layout).map_err(refused)?;
+    rootfs::mount_overlay(&image, layer, layout).map_err(refused)?;
     rootfs::make_dirs_inside(&layout.root(), &config.cwd).map_err(refused)?;
     set_network(&config).map_err(refused)?;
     gather_cgroups(layout, &applied).map_err(refused)?;
