@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// A point in time on the wire.
-pub type WireTimestamp = prost_types::Timestamp;
+pub type WireTimestamp = weft_proto::well_known::Timestamp;
 /// A span on the wire.
-pub type WireDuration = prost_types::Duration;
+pub type WireDuration = weft_proto::well_known::Duration;
 
 /// A span for a request. Spans beyond what the wire can hold (about 10,000 years) are cut there.
 pub fn duration(span: Duration) -> WireDuration {

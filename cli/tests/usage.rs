@@ -1,5 +1,8 @@
 //! The command line itself: what is understood, what is refused, and with which exit code.
 
+// Helpers of tests panic like tests.
+#![allow(clippy::unwrap_used)]
+
 use std::ffi::OsString;
 
 use weft::{

@@ -10,5 +10,10 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weft.v1.bin"));
 }
 
+/// The well-known types that the schema uses.
+pub mod well_known {
+    pub use prost_types::{Duration, Timestamp};
+}
+
 pub mod convert;
 pub mod tls;

@@ -7,9 +7,25 @@ use crate::{error::CliError, run};
 /// Prints a completion script.
 pub fn completion(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut run::command(), "weft", &mut text);
+    clap_complete::generate(shell, &mut visible(run::command(), "weft"), "weft", &mut text);
     std::io::Write::write_all(&mut std::io::stdout(), &text)?;
     Ok(())
+}
+
+/// The command without its hidden children, which clap completes all the same: what is not built
+/// is not offered. clap cannot take a child away, so a group with hidden ones is made anew.
+fn visible(command: clap::Command, name: &'static str) -> clap::Command {
+    let mut fresh = clap::Command::new(name)
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(command.get_arguments().cloned());
+    for child in command.get_subcommands().filter(|child| !child.is_hide_set()) {
+        fresh = fresh.subcommand(match child.get_name() {
+            "cluster" => visible(child.clone(), "cluster"),
+            "network" => visible(child.clone(), "network"),
+            _ => child.clone(),
+        });
+    }
+    fresh
 }
 
 /// Writes one page for each command into a directory, which is made if it does not exist.
@@ -43,9 +59,12 @@ mod tests {
             [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
         {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut run::command(), "weft", &mut text);
+            clap_complete::generate(shell, &mut visible(run::command(), "weft"), "weft", &mut text);
             let text = String::from_utf8(text).unwrap();
-            assert!(text.contains("service") && !text.contains("p2p"), "{shell}");
+            assert!(text.contains("service") && text.contains("join-token"), "{shell}");
+            for unbuilt in ["p2p", "unlock-key", "disconnect"] {
+                assert!(!text.contains(unbuilt), "{shell} {unbuilt}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A daemon that is not one: it answers as the test tells it, over a real unix socket.
 
-// Each test binary uses its own part.
-#![allow(dead_code)]
+// Each test binary uses its own part; and all of it is a test, whose failures are panics.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     collections::VecDeque,
@@ -242,7 +242,7 @@ impl NodeService for Fake {
         Ok(Response::new(UpdateNodeResponse::default()))
     }
     async fn remove(&self, request: Request<RemoveNodeRequest>) -> Answer<RemoveNodeResponse> {
-        self.write(&request.into_inner().request_id)?;
+        drop(self.write(&request.into_inner().request_id)?);
         Ok(Response::new(RemoveNodeResponse::default()))
     }
 }
@@ -273,11 +273,11 @@ impl NetworkService for Fake {
         &self,
         request: Request<RemoveNetworkRequest>,
     ) -> Answer<RemoveNetworkResponse> {
-        self.write(&request.into_inner().request_id)?;
+        drop(self.write(&request.into_inner().request_id)?);
         Ok(Response::new(RemoveNetworkResponse::default()))
     }
     async fn prune(&self, request: Request<PruneNetworksRequest>) -> Answer<PruneNetworksResponse> {
-        self.write(&request.into_inner().request_id)?;
+        drop(self.write(&request.into_inner().request_id)?);
         Ok(Response::new(PruneNetworksResponse { removed: vec!["blue".into()] }))
     }
 }
@@ -330,7 +330,7 @@ impl ServiceService for Fake {
         &self,
         request: Request<RemoveServiceRequest>,
     ) -> Answer<RemoveServiceResponse> {
-        self.write(&request.into_inner().request_id)?;
+        drop(self.write(&request.into_inner().request_id)?);
         Ok(Response::new(RemoveServiceResponse::default()))
     }
     async fn logs(&self, _: Request<ServiceLogsRequest>) -> Answer<Self::LogsStream> {
