@@ -50,8 +50,9 @@ impl Row {
         }
     }
 
-    /// What a template sees: text made harmless for the terminal, and the labels.
-    fn data(&self) -> Value {
+    /// What a template sees: text made harmless for the terminal, and the labels if it asks for
+    /// single ones (`{{json .}}` must not show them twice).
+    fn data(&self, format: &str) -> Value {
         let mut map: Map<String, Value> = self
             .fields
             .iter()
@@ -60,8 +61,10 @@ impl Row {
                 other => (key.clone(), other.clone()),
             })
             .collect();
-        let labels = self.labels.iter().map(|(k, v)| (k.clone(), Value::String(one_line(v))));
-        map.insert("Label".into(), Value::Object(labels.collect()));
+        if format.contains(".Label ") {
+            let labels = self.labels.iter().map(|(k, v)| (k.clone(), Value::String(one_line(v))));
+            map.insert("Label".into(), Value::Object(labels.collect()));
+        }
         Value::Object(map)
     }
 }
@@ -102,7 +105,7 @@ fn render(columns: Columns, rows: &[Row], style: Style<'_>) -> Result<String, Cl
             _ => {
                 let template = compile(format)?;
                 let rendered: Result<Vec<String>, CliError> =
-                    rows.iter().map(|row| apply(&template, &row.data())).collect();
+                    rows.iter().map(|row| apply(&template, &row.data(format))).collect();
                 Ok(lines(rendered?))
             }
         },
@@ -129,7 +132,7 @@ fn template_table(columns: Columns, rows: &[Row], text: &str) -> Result<String, 
     let head = template.render(&Value::Object(head)).unwrap_or_default();
     let mut all = vec![cells(&head)];
     for row in rows {
-        all.push(cells(&apply(&template, &row.data())?));
+        all.push(cells(&apply(&template, &row.data(text))?));
     }
     Ok(table::align(&all))
 }
@@ -192,6 +195,7 @@ mod tests {
             r#"{"ID":"0123456789ab","Name":"blue","Driver":"overlay","Labels":"a=b"}"#
         );
         assert_eq!(shown(Some("{{.Name}}:{{.Label \"a\"}}"), false), "blue:b\nx\\u{1b}[31m:\n");
+        assert!(!shown(Some("{{json .}}"), false).contains("\"Label\""));
         insta::assert_snapshot!(shown(Some("table {{.ID}}\\t{{.Labels}}"), false), @r"
         NETWORK ID     LABELS
         0123456789ab   a=b

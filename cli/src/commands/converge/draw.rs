@@ -124,3 +124,67 @@ fn bar(line: &Line, width: usize) -> String {
     let bar = format!("{}{head}", "=".repeat(full.saturating_sub(head.len())));
     format!("{name:<width$}: {:<9} [{bar:<BAR$}]", line.state)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::track::Verdict;
+    use super::*;
+
+    fn view(running: usize, states: &[(&'static str, usize, &str)]) -> View {
+        let lines: Vec<Line> = states
+            .iter()
+            .enumerate()
+            .map(|(at, &(state, step, reason))| Line {
+                name: format!("web.{}", at + 1),
+                state,
+                step,
+                reason: reason.to_owned(),
+            })
+            .collect();
+        View { running, wanted: lines.len(), lines, verdict: Verdict::Waiting }
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_over_and_foreign_bytes_are_escaped() {
+        let mut printer = Printer::new(true, false);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let before = view(0, &[("preparing", 5, ""), ("pending", 2, "no node\u{1b}[2J")]);
+        assert!(printer.update(&before, &mut first).unwrap());
+        assert_eq!(
+            text(first),
+            "\r\u{1b}[2Koverall progress: 0 out of 2 tasks\n\
+             \r\u{1b}[2Kweb.1: preparing [=============================>            ]\n\
+             \r\u{1b}[2Kweb.2: pending (no node\\u{1b}[2J)\n\u{1b}[J"
+        );
+        let after = view(1, &[("running", 7, "")]);
+        assert!(printer.update(&after, &mut second).unwrap());
+        let second = text(second);
+        assert!(second.starts_with("\u{1b}[3A\r\u{1b}[2Koverall progress: 1 out of 1 tasks\n"));
+        assert!(second.contains(&format!("web.1: running   [{}]\n", "=".repeat(BAR))), "{second}");
+    }
+
+    #[test]
+    fn nothing_new_prints_nothing_and_quiet_prints_nothing_at_all() {
+        let same = view(0, &[("pending", 2, "")]);
+        for (terminal, quiet) in [(true, false), (false, false), (false, true)] {
+            let mut printer = Printer::new(terminal, quiet);
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            assert!(printer.update(&same, &mut first).unwrap());
+            assert_eq!(first.is_empty(), quiet);
+            assert!(!printer.update(&same, &mut second).unwrap());
+            assert!(second.is_empty());
+        }
+    }
+
+    #[test]
+    fn of_many_tasks_only_the_sum_is_shown() {
+        let many = view(3, &[("pending", 2, ""); MAX_BARS + 1]);
+        let mut out = Vec::new();
+        Printer::new(false, false).update(&many, &mut out).unwrap();
+        assert_eq!(text(out), "overall progress: 3 out of 21 tasks\n");
+    }
+}
