@@ -23,40 +23,17 @@ use super::status::Told;
 use super::{
     ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error, EtcFile, ExecConfig,
     ExecSession, Exit, Found, LogQuery, LogStream, NetNamespace, Phase, Runtime, Status, exec,
-    helper, logs, make,
+    helper, logs, make, program,
 };
+
+mod config;
+
+pub use config::EmbeddedConfig;
 
 /// Ends that a receiver may be behind with.
 const ENDED_QUEUE: usize = 1024;
 /// How long a process may take to die of SIGKILL.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Where the runtime keeps its things, and what makes its containers.
-#[derive(Clone, Debug)]
-pub struct EmbeddedConfig {
-    /// For sockets and what dies with the machine; the containers are below `containers/`.
-    pub run_dir: PathBuf,
-    /// For what may survive it.
-    pub state_dir: PathBuf,
-    /// Directories beside these two that no container may see.
-    pub hidden: Vec<PathBuf>,
-    /// The program that calls `helper::main`, and the words before the helper's own.
-    pub helper: PathBuf,
-    pub helper_args: Vec<OsString>,
-}
-
-impl EmbeddedConfig {
-    /// With this process's own program as the helper.
-    pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            run_dir: run_dir.into(),
-            state_dir: state_dir.into(),
-            hidden: Vec::new(),
-            helper: "/proc/self/exe".into(),
-            helper_args: Vec::new(),
-        }
-    }
-}
 
 /// See `Runtime`. Cheap to clone; its watchers end with the last clone.
 #[derive(Clone)]
@@ -116,7 +93,7 @@ impl Embedded {
             state_dir: real(&config.state_dir)?,
             ours,
             program: shim::program()?,
-            helper: exec::open_program(&config.helper)?,
+            helper: program::open_program(&config.helper)?,
             helper_args: config.helper_args,
             own: Own::detect(),
             ended: broadcast::Sender::new(ENDED_QUEUE),

@@ -26,6 +26,7 @@ mod kept;
 mod layout;
 mod logs;
 mod make;
+mod program;
 mod rootfs;
 mod seccomp;
 mod shim;
