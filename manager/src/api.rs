@@ -38,7 +38,7 @@ pub struct Api {
 /// Adds the services of a manager to `routes`, over whatever manager `slot` holds at each call. The
 /// gate must stand before them.
 pub fn add_services(routes: Routes, slot: ManagerSlot) -> Routes {
-    let api = Api { slot };
+    let api = Api::new(slot);
     routes
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(NetworkServiceServer::new(api.clone()))
@@ -51,6 +51,11 @@ pub fn add_services(routes: Routes, slot: ManagerSlot) -> Routes {
 }
 
 impl Api {
+    /// The services themselves, without a gate and a wire: what a simulation calls.
+    pub fn new(slot: ManagerSlot) -> Self {
+        Self { slot }
+    }
+
     /// The manager of the moment. The gate has looked before; it may have stopped since.
     pub(crate) fn manager(&self) -> Result<Manager, Status> {
         let manager = self.slot.load_full();

@@ -8,6 +8,7 @@
 mod desk;
 pub(crate) mod grpc;
 pub mod liveness;
+mod reign;
 mod sessions;
 
 use std::time::Duration;
@@ -100,6 +101,9 @@ pub enum SessionEnd {
     /// The log cannot be written.
     #[error(transparent)]
     Store(#[from] ProposeError),
+    /// The next leader must know who is there.
+    #[error("this manager leads no more")]
+    Deposed,
     /// The store has stopped.
     #[error("this manager stops")]
     Stopped,

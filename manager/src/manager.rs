@@ -32,7 +32,10 @@ use crate::{
     dispatcher::Sessions,
     ids::{IdSource, SeededIds},
     leader,
-    store::{FatalError, Leadership, MemberError, OpenError, ProposeError, Store, StoreConfig},
+    store::{
+        Backend, FatalError, Leadership, MemberError, OpenError, ProposeError, Store, StoreConfig,
+        Transport,
+    },
 };
 
 pub(crate) use channels::Channels;
@@ -106,16 +109,31 @@ impl Manager {
     ) -> Result<Self, StartError> {
         let address = config.address.to_string();
         let manager = Self::open(config).await?;
-        let store = &manager.core.store;
+        manager.found(address, cluster, node).await?;
+        Ok(manager)
+    }
+
+    /// Makes this store, which is in no cluster, the only voter of a new one; others reach it at
+    /// `address`. `cluster` and `node` are the first entry.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn found(
+        &self,
+        address: String,
+        cluster: Cluster,
+        node: NewNode,
+    ) -> Result<(), StartError> {
+        let store = &self.core.store;
         store.initialize(address).await?;
         let mut leadership = store.leadership();
         leadership.wait_for(Leadership::is_leader).await.map_err(|_| StartError::Stopped)?;
         let command = Command::CreateCluster { cluster: Box::new(cluster), node };
-        let now = manager.core.clock.now();
+        let now = self.core.clock.now();
         let proposal = Proposal { request: None, now, commands: vec![command] };
         let (_, outcome) = store.propose(proposal).await?;
         outcome.into_result()?;
-        Ok(manager)
+        Ok(())
     }
 
     /// Opens the store in `config.dir`, or makes an empty one that waits to be let in.
@@ -125,7 +143,30 @@ impl Manager {
     pub async fn open(config: ManagerConfig) -> Result<Self, StartError> {
         let channels = Channels::new(config.identity.clone());
         let transport = transport::RaftTransport::new(config.number, channels.clone());
-        let store = Store::open(store_config(&config), transport).await?;
+        let backend = Backend::Disk(config.dir.clone());
+        Self::assemble(config, channels, backend, transport).await
+    }
+
+    /// The same on another disk and over another network, as a simulation has them.
+    ///
+    /// # Errors
+    /// [`StartError::Open`].
+    pub async fn open_on(
+        config: ManagerConfig,
+        backend: Backend,
+        transport: impl Transport,
+    ) -> Result<Self, StartError> {
+        let channels = Channels::new(config.identity.clone());
+        Self::assemble(config, channels, backend, transport).await
+    }
+
+    async fn assemble(
+        config: ManagerConfig,
+        channels: Channels,
+        backend: Backend,
+        transport: impl Transport,
+    ) -> Result<Self, StartError> {
+        let store = Store::open_with(store_config(&config), backend, transport).await?;
         let core = Arc::new(Core {
             history: History::new(store.view()),
             store,
@@ -233,5 +274,6 @@ fn store_config(config: &ManagerConfig) -> StoreConfig {
     let mut store =
         StoreConfig::new(config.dir.clone(), config.number, id, u64::from_le_bytes(seed));
     store.timings = config.timings.raft;
+    store.limits = config.limits;
     store
 }

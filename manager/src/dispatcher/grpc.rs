@@ -19,11 +19,10 @@ use weft_proto::{
     },
 };
 
-use super::{Desk, FromWorker, Hello, SessionEnd, ToWorker, Welcome};
+use super::{FromWorker, Hello, SessionEnd, ToWorker, Welcome};
 use crate::{
     api::{Api, caller_of},
     manager::{Core, Manager, write_failed},
-    store::Leadership,
 };
 
 /// Messages of a worker that wait for their turn; more wait in its connection.
@@ -81,27 +80,19 @@ fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
     caller_of(request)?.node().ok_or_else(|| Status::permission_denied("only a node has a session"))
 }
 
-/// One session: the desk in the middle, the wire on both sides. It ends with this leader's reign,
-/// for the next leader must know who is there.
+/// One session on the wire.
 async fn run(
     core: Arc<Core>,
     node: NodeId,
     requests: Streaming<SessionRequest>,
     answers: mpsc::Sender<Result<SessionResponse, Status>>,
 ) {
-    let desk =
-        Desk::new(core.store.clone(), core.sessions.clone(), Arc::clone(&core.clock), core.timings);
     let (to_desk, inbound) = mpsc::channel(INBOUND_MAX);
     let (outbound, from_desk) = mpsc::channel(OUTBOUND_MAX);
-    let mut leadership = core.store.leadership();
-    let reign = leadership.borrow().term;
-    let over = |now: &Leadership| !now.is_leader() || now.term != reign;
     let status = tokio::select! {
-        end = desk.serve(node, inbound, outbound) => status_of(&end),
+        end = core.session(node, inbound, outbound) => status_of(&end),
         status = read(requests, to_desk) => status,
         () = write(from_desk, &answers) => None,
-        _ = leadership.wait_for(over) => Some(Status::unavailable("this manager leads no more")),
-        () = core.closing.cancelled() => Some(Status::unavailable("this manager stops")),
     };
     if let Some(status) = status {
         tracing::debug!(node = %node.short(), code = %status.code(), reason = status.message(), "session ended");
@@ -202,6 +193,6 @@ fn status_of(end: &SessionEnd) -> Option<Status> {
         SessionEnd::Lagging { .. } => Status::resource_exhausted(end.to_string()),
         SessionEnd::Refused(rejected) => refused(rejected),
         SessionEnd::Store(error) => write_failed(error),
-        SessionEnd::Stopped => Status::unavailable(end.to_string()),
+        SessionEnd::Deposed | SessionEnd::Stopped => Status::unavailable(end.to_string()),
     })
 }

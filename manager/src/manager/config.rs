@@ -7,7 +7,7 @@ use weft_proto::tls::LiveIdentity;
 
 use crate::{
     clock::{Clock, SystemClock},
-    store::Timings,
+    store::{LogLimits, Timings},
 };
 
 /// How to start a manager. [`ManagerConfig::new`] fills in what rarely changes.
@@ -31,6 +31,8 @@ pub struct ManagerConfig {
     pub seed: [u8; 32],
     /// How patient it is.
     pub timings: ManagerTimings,
+    /// When its log is compacted.
+    pub limits: LogLimits,
 }
 
 /// How patient a manager is.
@@ -86,6 +88,7 @@ impl ManagerConfig {
             clock: Arc::new(SystemClock),
             seed: rand::random(),
             timings: ManagerTimings::default(),
+            limits: LogLimits::default(),
         }
     }
 }
