@@ -4,6 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -12,6 +13,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket},
 };
+
+use tokio::time::Instant;
 
 use super::Settings;
 
@@ -27,11 +30,28 @@ pub struct Only {
     _directory: Flock<File>,
 }
 
+/// How long a daemon that was killed just now may take to be gone: the kernel lets go of its locks
+/// only when its last thread has ended.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Between tries.
+const PAUSE: Duration = Duration::from_millis(25);
+
 /// Takes both locks.
 ///
 /// # Errors
 /// Another daemon has one of them.
-pub fn take(settings: &Settings) -> anyhow::Result<Only> {
+pub async fn take(settings: &Settings) -> anyhow::Result<Only> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match try_take(settings) {
+            Ok(only) => return Ok(only),
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn try_take(settings: &Settings) -> anyhow::Result<Only> {
     let path = settings.state_dir.join(FILE);
     let file = OpenOptions::new()
         .write(true)

@@ -35,7 +35,7 @@ use node::Node;
 pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let settings = Settings::new(args)?;
     settings.start_log()?;
-    let _only = lock::take(&settings)?;
+    let _only = lock::take(&settings).await?;
     let node = Node::start(settings).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

@@ -15,7 +15,7 @@ use super::{
 /// Between tries to become what the cluster wants.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the others may take to put a demoted manager out of Raft before its store is closed.
-const REMOVAL_DEADLINE: Duration = Duration::from_secs(10);
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Follows what the cluster wants this node to be, for as long as it is a member.
 pub async fn run(node: Weak<Node>) {
