@@ -266,6 +266,48 @@ async fn a_global_service_without_an_eligible_node_is_no_endless_wait() {
 }
 
 #[tokio::test]
+async fn an_update_of_a_global_service_ends_when_each_old_task_is_replaced() {
+    let daemon = Daemon::start();
+    let mut global = service(1);
+    global.spec_version = 2;
+    // As counted while both the old and the new tasks ran: more than there are nodes.
+    global.desired_tasks = 4;
+    if let Some(spec) = &mut global.spec {
+        let mode = service_mode::Mode::Global(service_mode::Global {});
+        spec.mode = Some(ServiceMode { mode: Some(mode) });
+    }
+    daemon.fake.state().services = vec![global.clone()];
+    let changes = daemon.fake.watch();
+    send(&changes, WatchKind::Created, Some(Object::Service(global)), 10);
+    let on = |id: &str, node: &str, version: u64| {
+        let mut task = task(id, 0, TaskState::Running, "", 0);
+        (task.node_id, task.spec_version) = (node.to_owned(), version);
+        task.name = format!("web.{node}");
+        task
+    };
+    for task in [on("o1", "n1", 1), on("o2", "n2", 1), on("w1", "n1", 2)] {
+        send(&changes, WatchKind::Created, Some(Object::Task(task)), 10);
+    }
+    bookmark(&changes, 10);
+    for id in ["o1", "o2"] {
+        let mut old = on(id, if id == "o1" { "n1" } else { "n2" }, 1);
+        old.desired_state = DesiredState::Shutdown.into();
+        if id == "o2" {
+            send(&changes, WatchKind::Created, Some(Object::Task(on("w2", "n2", 2))), 11);
+        }
+        send(&changes, WatchKind::Updated, Some(Object::Task(old)), 11);
+    }
+    let found = daemon.run(&["service", "update", "--image", "x", "web"]).await;
+    assert_eq!(found.code, 0, "{found:?}");
+    let progress: Vec<&str> =
+        found.err.lines().filter(|line| line.starts_with("overall")).collect();
+    assert_eq!(
+        progress,
+        ["overall progress: 1 out of 2 tasks", "overall progress: 2 out of 2 tasks"]
+    );
+}
+
+#[tokio::test]
 async fn a_detached_creation_does_not_wait() {
     let daemon = Daemon::start();
     daemon.fake.state().services = vec![service(1)];

@@ -151,8 +151,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// Asks how many tasks a global service should have: changes of services are not sent when
-    /// only that number changes.
+    /// Asks for a global service without tasks once more: after a quiet time none will come.
     async fn look_again(&mut self) {
         let request = v1::GetServiceRequest { service: self.id.clone() };
         if let Ok(answer) = self.client.services().get(request).await

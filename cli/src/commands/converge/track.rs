@@ -184,6 +184,15 @@ impl Tracker {
         })
     }
 
+    /// The nodes that a global service has tasks on, old ones included: an old task is replaced on
+    /// its node. The number in the service itself is only as new as its last change.
+    fn places(&self) -> usize {
+        let live = self.tasks.values().filter(|task| {
+            task.desired_state() == v1::DesiredState::Running && step(state_of(task)) > 0
+        });
+        live.map(slot).collect::<BTreeSet<_>>().len()
+    }
+
     /// What there is to print; nothing before all objects have been seen.
     pub fn view(&self) -> Option<View> {
         if !self.complete {
@@ -193,7 +202,7 @@ impl Tracker {
         let running = self.current().filter(|task| state_of(task) == TaskState::Running).count();
         let wanted = match self.spec_of(service).and_then(replicas) {
             Some(replicas) => replicas as usize,
-            None => (service.desired_tasks as usize).max(self.current().count()),
+            None => self.places(),
         };
         let verdict = self.verdict(service, running, wanted);
         Some(View { running, wanted, lines: self.lines(), verdict })
