@@ -70,6 +70,11 @@ impl Server {
         self.shared.zones.store(Arc::new(zones));
     }
 
+    /// What is answered from now.
+    pub fn zones(&self) -> Arc<Zones> {
+        self.shared.zones.load_full()
+    }
+
     /// Serves a sandbox on its sockets.
     pub fn add(
         &self,

@@ -13,9 +13,13 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use weft_dns::{Asker, Server, asker::Outside};
 use weft_model::{Assignments, TaskId};
-use weft_overlay::{Completeness, Dataplane, Reconciler, ReconcilerError, Report, Scope};
+use weft_overlay::{Completeness, Dataplane, Report, Scope};
 
 use crate::desired::{LocalSandbox, LocalSandboxes, Sorted};
+
+mod kernel;
+
+pub use kernel::{Gone, HostKernel, LiveKernel};
 
 /// How long changes are gathered before the kernel is looked at: a burst of tasks costs one look.
 const DEBOUNCE: Duration = Duration::from_millis(2);
@@ -92,21 +96,18 @@ pub enum Source {
 pub type Assigned = (Source, Arc<Assignments>);
 
 impl Plumbing {
-    /// Starts the loop in the calling thread's network namespace, with the sandboxes that were
-    /// adopted from an earlier run: the first look must not take them for strangers.
-    ///
-    /// # Errors
-    /// When the kernel cannot be opened.
+    /// Starts the loop over `kernel`, with the sandboxes that were adopted from an earlier run: the
+    /// first look must not take them for strangers.
     pub fn start(
+        kernel: impl HostKernel,
         assigned: watch::Receiver<Assigned>,
         names: Arc<Server>,
         adopted: BTreeMap<TaskId, Plumbed>,
-    ) -> Result<Self, ReconcilerError> {
-        let reconciler = Reconciler::new()?;
+    ) -> Self {
         let (sandboxes, wanted) = watch::channel(adopted);
         let (told, standing) = watch::channel(Standing::default());
-        let task = tokio::spawn(Loop { reconciler, assigned, wanted, names, told }.run());
-        Ok(Self { sandboxes, standing, task })
+        let task = tokio::spawn(Loop { kernel, assigned, wanted, names, told }.run());
+        Self { sandboxes, standing, task }
     }
 
     /// Adds a sandbox, or changes it.
@@ -131,17 +132,16 @@ impl Plumbing {
     }
 }
 
-struct Loop {
-    reconciler: Reconciler,
+struct Loop<K> {
+    kernel: K,
     assigned: watch::Receiver<Assigned>,
     wanted: watch::Receiver<BTreeMap<TaskId, Plumbed>>,
     names: Arc<Server>,
     told: watch::Sender<Standing>,
 }
 
-impl Loop {
+impl<K: HostKernel> Loop<K> {
     async fn run(mut self) {
-        let mut changes = self.reconciler.changed();
         let mut scope = Scope::Full;
         let mut retry = RETRY;
         let mut settled: Option<Arc<Dataplane>> = None;
@@ -160,7 +160,7 @@ impl Loop {
             let looked = match source {
                 Source::None => Ok(Report::default()),
                 Source::Kept | Source::Managers => {
-                    self.reconciler.reconcile(Arc::clone(&desired), completeness, scope).await
+                    self.kernel.reconcile(Arc::clone(&desired), completeness, scope).await
                 }
             };
             let report = match looked {
@@ -186,17 +186,17 @@ impl Loop {
                 retry = (retry * 2).min(RETRY_MAX);
                 retry
             };
-            scope = self.next_look(&mut changes, wait).await;
+            scope = self.next_look(wait).await;
         }
     }
 
     /// Waits for a reason to look again, and says where to look.
-    async fn next_look(&mut self, changes: &mut weft_overlay::Changes, wait: Duration) -> Scope {
+    async fn next_look(&mut self, wait: Duration) -> Scope {
         let at = Instant::now() + wait;
         tokio::select! {
             _ = self.assigned.changed() => {}
             _ = self.wanted.changed() => {}
-            _ = changes.next() => {
+            () = self.kernel.changed() => {
                 tokio::time::sleep(EVENT_PAUSE).await;
                 return Scope::Changed(BTreeSet::new());
             }

@@ -79,7 +79,7 @@ pub struct Pipe {
 }
 
 /// Opens sessions.
-pub trait Dial: Send + 'static {
+pub trait Dial: Send + Sync + 'static {
     /// Opens a session at one of the managers at these addresses.
     ///
     /// # Errors

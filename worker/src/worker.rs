@@ -15,9 +15,9 @@ use weft_proto::tls::LiveIdentity;
 use crate::{
     cache::Cache,
     container::{self, Embedded, EmbeddedConfig, Runtime},
-    plumbing::{Assigned, Plumbing, Source, Standing},
+    plumbing::{Assigned, HostKernel, LiveKernel, Plumbing, Source, Standing},
     report::ReportBook,
-    session::{Contact, Session, grpc::GrpcDial},
+    session::{Contact, Dial, Session, grpc::GrpcDial},
     tasks::{self, Context},
 };
 
@@ -79,13 +79,25 @@ impl Worker {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let runtime = EmbeddedConfig::new(&config.run_dir, &config.state_dir);
         let runtime: Arc<dyn Runtime> = Arc::new(Embedded::new(runtime)?);
+        Self::start_on(&config.state_dir, runtime, LiveKernel::open()?).await
+    }
+
+    /// Starts over this runtime and this kernel, and adopts what an earlier run left there.
+    ///
+    /// # Errors
+    /// When the runtime does not tell what there is.
+    pub async fn start_on(
+        state_dir: &Path,
+        runtime: Arc<dyn Runtime>,
+        kernel: impl HostKernel,
+    ) -> Result<Self, StartError> {
         let (leftovers, strangers) = tasks::sort_found(runtime.list().await?);
         for stranger in strangers {
             if let Err(error) = runtime.remove(&stranger.id).await {
                 tracing::warn!(container = %stranger.id, %error, "left over and not removed");
             }
         }
-        let cache = Cache::new(&config.state_dir);
+        let cache = Cache::new(state_dir);
         let kept = match cache.load() {
             Some(assignments) => (Source::Kept, Arc::new(assignments)),
             None => (Source::None, Arc::new(Assignments::default())),
@@ -93,8 +105,8 @@ impl Worker {
         let (assigned, told) = watch::channel(kept);
         let zones = Zones::new([], Elsewhere::default(), Synced::NotYet);
         let names = Arc::new(Server::new(zones, Handle::current()));
-        let plumbing =
-            Plumbing::start(told.clone(), Arc::clone(&names), tasks::adopted(&leftovers))?;
+        let adopted = tasks::adopted(&leftovers);
+        let plumbing = Plumbing::start(kernel, told.clone(), Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
@@ -102,7 +114,7 @@ impl Worker {
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
         Ok(Self {
             context,
-            state_dir: config.state_dir.clone(),
+            state_dir: state_dir.to_owned(),
             cache,
             assigned,
             contact: watch::Sender::default(),
@@ -113,9 +125,15 @@ impl Worker {
 
     /// Opens a session with the managers, and keeps it open.
     pub async fn join(&self, membership: Membership) {
+        let dial = GrpcDial::new(membership.identity.clone());
+        self.join_by(dial, membership).await;
+    }
+
+    /// The same by another way to them.
+    pub async fn join_by(&self, dial: impl Dial, membership: Membership) {
         self.contact.send_modify(|contact| contact.managers = membership.managers.clone());
         let session = Session {
-            dial: GrpcDial::new(membership.identity),
+            dial,
             description: membership.description,
             raft_incarnation: membership.raft_incarnation,
             boot: membership.boot,
@@ -186,6 +204,11 @@ impl Worker {
     /// The containers' runtime.
     pub fn runtime(&self) -> Arc<dyn Runtime> {
         Arc::clone(&self.context.runtime)
+    }
+
+    /// What answers the containers' questions for names.
+    pub fn names(&self) -> Arc<Server> {
+        Arc::clone(&self.context.names)
     }
 
     /// Where what outlives the machine's restart is kept.
