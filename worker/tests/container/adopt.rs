@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use tokio::io::AsyncReadExt;
 use weft_worker::container::{Error, Phase, Runtime};
 
 use crate::lab::{Lab, block_on, eventually, helper};
@@ -185,5 +186,40 @@ fn a_daemon_killed_at_any_moment_leaves_nothing_that_cannot_be_removed() {
             lab.embedded.remove(&found.id).await.expect("remove");
         }
         lab.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_query_asked_while_no_daemon_is_there_waits_for_the_next_one() {
+    let lab = Lab::new("query");
+    block_on(async {
+        let id = lab.id("a");
+        kill_9(daemon(&lab, "start", "sleep 1000"));
+        let status = lab.embedded.status(&id).await.expect("status");
+        let to = ("127.0.0.11", status.dns_port.expect("a port"));
+        let netns =
+            std::fs::File::open(format!("/proc/{}/ns/net", status.shim_pid)).expect("netns");
+        // A thread of its own, since a namespace is the thread's. The sockets stay open meanwhile.
+        let asked = std::thread::spawn(move || {
+            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
+            let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+            udp.send_to(b"query\n", to).expect("send");
+            let mut tcp = std::net::TcpStream::connect(to).expect("connect");
+            std::io::Write::write_all(&mut tcp, b"query\n").expect("write");
+            (udp, tcp)
+        });
+        let _open = asked.join().expect("asked");
+        let dns = lab.reopen().dns_sockets(&id).await.expect("sockets");
+        dns.udp.set_nonblocking(true).expect("it is");
+        let udp = tokio::net::UdpSocket::from_std(dns.udp).expect("socket");
+        let mut buffer = [0u8; 16];
+        let (n, from) = udp.recv_from(&mut buffer).await.expect("a query");
+        assert_eq!(&buffer[..n], b"query\n");
+        assert!(from.ip().is_loopback(), "{from}: it comes from inside");
+        let tcp = tokio::net::TcpListener::from_std(dns.tcp).expect("socket");
+        let (mut stream, _) = tcp.accept().await.expect("a connection");
+        let mut text = [0u8; 6];
+        stream.read_exact(&mut text).await.expect("a query");
+        assert_eq!(&text, b"query\n");
     });
 }
