@@ -9,10 +9,12 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use weft_model::State;
 use weft_proto::{convert::status::hinted, tls::ConnectionInfo};
 
 use super::{
-    Caller, Credential, Origin, Place, Rule, Shape, admit,
+    Caller, Credential, Holder, Origin, Place, Rule, Shape, admit,
+    caller::judge,
     ending::{ending_request, ending_response, over},
     forward::{Leader, forward, leader, moving, take_note},
     rule_of,
@@ -100,6 +102,13 @@ struct Passed {
     ending: Option<super::ending::Over>,
 }
 
+/// Who sent a request, before anything is made of it.
+struct Sender {
+    origin: Origin,
+    /// The manager that has sent it on for him.
+    bearer: Option<Credential>,
+}
+
 impl Gate {
     /// Lets the request through, or answers it.
     async fn pass(&self, mut request: Request<Body>) -> Result<Passed, Box<Response<Body>>> {
@@ -109,69 +118,92 @@ impl Gate {
         };
         let manager = self.slot.load_full();
         let manager = manager.as_deref();
-        let (origin, sent_on) = self.origin(&mut request, manager);
-        let caller = self.admit(rule, &origin.credential, manager).map_err(answer)?;
-        if rule.place != Place::Node && manager.is_none() {
-            return Err(answer(self.no_manager()));
-        }
-        let credential = origin.credential.clone();
-        request.extensions_mut().insert(origin.clone());
-        request.extensions_mut().insert(caller);
-        let mut ending = None;
-        if let Some(manager) = manager.filter(|_| rule.place != Place::Node) {
-            if rule.shape == Shape::Stream {
-                let over = over(Arc::clone(&manager.core), credential, rule);
-                request = request.map(|body| ending_request(body, over.clone()));
-                ending = Some(over);
-            }
-            if rule.place == Place::Leader {
+        let sender = sender_of(&mut request, manager);
+        let caller = match (rule.place, manager) {
+            (Place::Leader, Some(manager)) => {
+                self.by_certificate(rule, &sender, Some(manager)).map_err(answer)?;
                 match leader(&manager.core).await.map_err(answer)? {
-                    Leader::Own => {}
-                    Leader::Other(_) if sent_on => return Err(answer(moving())),
+                    Leader::Own => self.by_leader(rule, &sender, manager).await.map_err(answer)?,
+                    Leader::Other(_) if sender.bearer.is_some() => return Err(answer(moving())),
                     Leader::Other(peer) => {
                         let core = Arc::clone(&manager.core);
-                        let response = forward(core, peer, request, &origin).await;
-                        return Err(Box::new(match ending {
-                            Some(over) => response.map(|body| ending_response(body, over)),
-                            None => response,
-                        }));
+                        return Err(Box::new(forward(core, peer, request, &sender.origin).await));
                     }
                 }
             }
-        }
-        Ok(Passed { request, ending })
+            (Place::Manager | Place::Node, Some(manager)) => {
+                self.by_state(rule, &sender, manager).map_err(answer)?
+            }
+            (_, None) => {
+                let caller = self.by_certificate(rule, &sender, None).map_err(answer)?;
+                if rule.place != Place::Node {
+                    return Err(answer(self.no_manager()));
+                }
+                caller
+            }
+        };
+        let credential = sender.origin.credential.clone();
+        request.extensions_mut().insert(sender.origin);
+        request.extensions_mut().insert(caller);
+        let lasts = rule.shape == Shape::Stream && rule.place != Place::Node;
+        let ending = manager.filter(|_| lasts).map(|manager| {
+            let over = over(Arc::clone(&manager.core), credential, rule);
+            (over.clone(), over)
+        });
+        let Some((of_request, of_response)) = ending else {
+            return Ok(Passed { request, ending: None });
+        };
+        let request = request.map(|body| ending_request(body, of_request));
+        Ok(Passed { request, ending: Some(of_response) })
     }
 
-    /// Who sent the request; and whether another manager has sent it on for him.
-    fn origin(&self, request: &mut Request<Body>, manager: Option<&Manager>) -> (Origin, bool) {
-        let credential = Credential::of(request.extensions());
-        let note = take_note(request.headers_mut());
-        let by_manager = matches!(self.judge(&credential, manager), Ok(Caller::Manager(_)));
-        if let Some(origin) = note.filter(|_| by_manager) {
-            return (origin, true);
-        }
-        let source = request.extensions().get::<ConnectionInfo>().map(|info| info.remote.ip());
-        (Origin { credential, source, asked: manager.map(Manager::node) }, false)
-    }
-
-    fn admit(
+    /// What the certificate alone allows: on a node that is no manager, and before a follower sends
+    /// a call to the leader, whose state is newer than its own.
+    fn by_certificate(
         &self,
         rule: &Rule,
-        credential: &Credential,
+        sender: &Sender,
         manager: Option<&Manager>,
     ) -> Result<Caller, Status> {
-        let state = manager.map(Manager::view);
-        let cluster = self.cluster(manager);
-        admit(rule, credential, cluster.as_deref(), state.as_deref()).map_err(Status::from)
+        self.judge(rule, sender, manager, None)
+    }
+
+    fn by_state(&self, rule: &Rule, sender: &Sender, manager: &Manager) -> Result<Caller, Status> {
+        self.judge(rule, sender, Some(manager), Some(&manager.view()))
+    }
+
+    /// A new leader may not have applied all that was committed before it, and must turn no member
+    /// away for it.
+    async fn by_leader(
+        &self,
+        rule: &Rule,
+        sender: &Sender,
+        manager: &Manager,
+    ) -> Result<Caller, Status> {
+        match self.by_state(rule, sender, manager) {
+            Ok(caller) => Ok(caller),
+            Err(_) => {
+                let state = manager.current().await?;
+                self.judge(rule, sender, Some(manager), Some(&state))
+            }
+        }
     }
 
     fn judge(
         &self,
-        credential: &Credential,
+        rule: &Rule,
+        sender: &Sender,
         manager: Option<&Manager>,
-    ) -> Result<Caller, super::Denied> {
-        let state = manager.map(Manager::view);
-        super::caller::judge(credential, self.cluster(manager).as_deref(), state.as_deref())
+        state: Option<&State>,
+    ) -> Result<Caller, Status> {
+        let cluster = self.cluster(manager);
+        if let Some(bearer) = &sender.bearer {
+            let bearer = judge(bearer, cluster.as_deref(), state)?;
+            if !matches!(bearer, Caller::Manager(_)) {
+                return Err(Status::permission_denied("only a manager sends calls on"));
+            }
+        }
+        Ok(admit(rule, &sender.origin.credential, cluster.as_deref(), state)?)
     }
 
     fn cluster(&self, manager: Option<&Manager>) -> Option<String> {
@@ -196,4 +228,18 @@ impl Gate {
         };
         hinted(Code::FailedPrecondition, message, Some(&hint))
     }
+}
+
+/// Who sent the request. The note of another manager counts for what its bearer turns out to be;
+/// everybody else's is no more than a header.
+fn sender_of(request: &mut Request<Body>, manager: Option<&Manager>) -> Sender {
+    let credential = Credential::of(request.extensions());
+    let note = take_note(request.headers_mut());
+    let of_manager = matches!(credential, Credential::Certificate { holder: Holder::Manager, .. });
+    if let Some(origin) = note.filter(|_| of_manager) {
+        return Sender { origin, bearer: Some(credential) };
+    }
+    let source = request.extensions().get::<ConnectionInfo>().map(|info| info.remote.ip());
+    let asked = manager.map(Manager::node);
+    Sender { origin: Origin { credential, source, asked }, bearer: None }
 }
