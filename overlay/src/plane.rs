@@ -11,9 +11,11 @@ use ipnet::IpNet;
 
 use crate::names::Mac;
 
+pub use crate::plane::link::{Link, LinkKind, LinkOrder, PortFlags};
 pub use crate::plane::nft::{Element, Field, Kind, Set, Table};
 
-pub mod nft;
+mod link;
+mod nft;
 
 /// A network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,17 +63,6 @@ pub enum Key {
     Route(IpNet),
     /// Connections to be forgotten; last, when their rules are already different.
     Flows(IpAddr, IpAddr),
-}
-
-/// Rank of a link among links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LinkOrder {
-    /// Loopback and bridges.
-    First,
-    /// VXLAN devices and veths.
-    Second,
-    /// Ends of veths inside sandboxes: they come with their outer end.
-    Third,
 }
 
 /// One thing in a kernel.
@@ -164,66 +155,6 @@ impl Setting {
             Setting::AtLeast(value) => value.to_string(),
         }
     }
-}
-
-/// A network device of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// What it is.
-    pub kind: LinkKind,
-    /// `weft:<network id>`; `weft:` alone while it is being made; anything else is not ours.
-    pub alias: String,
-    /// Its MAC where it matters (bridges and ends inside sandboxes).
-    pub mac: Option<Mac>,
-    /// Bytes; 0 where it does not matter (loopback).
-    pub mtu: u32,
-    /// The bridge it is a port of.
-    pub master: Option<String>,
-    /// How it behaves as a port.
-    pub port: Option<PortFlags>,
-    /// Administratively up.
-    pub up: bool,
-}
-
-/// What a link is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkKind {
-    /// A namespace's own loopback; never made, never removed.
-    Loopback,
-    /// A bridge without STP and multicast snooping.
-    Bridge,
-    /// A VXLAN device that never learns.
-    Vxlan {
-        /// VXLAN network identifier.
-        vni: u32,
-        /// Source address of its packets.
-        local: IpAddr,
-        /// Destination port.
-        port: u16,
-    },
-    /// The host's end of a sandbox's port. What its other end is, is known when it is made.
-    Veth,
-    /// The end of a veth inside a sandbox.
-    Inner {
-        /// The host's end: an interface of the right name on the wrong wire is not the right one.
-        outer: String,
-    },
-    /// Something else that has one of our names.
-    Foreign,
-}
-
-/// Flags of a bridge port (linux/if_link.h, IFLA_BRPORT_*).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortFlags {
-    /// Learn MACs from traffic. Never wanted: a learned row hides a missing static one.
-    pub learning: bool,
-    /// Flood unicast with an unknown destination.
-    pub flood: bool,
-    /// Answer ARP and neighbour solicitations here instead of sending them out.
-    pub neigh_suppress: bool,
-    /// Accept only sources with a static row. `None` where the kernel does not know the flag (before 5.18);
-    /// there the `bridge weft` table alone pins MACs.
-    pub locked: Option<bool>,
 }
 
 /// A policy routing rule on what enters by a device.
@@ -347,17 +278,6 @@ impl Object {
     /// Whether this object vanishes with a link of that name.
     pub fn rests_on(&self, name: &str) -> bool {
         self.links().contains(&name)
-    }
-}
-
-impl LinkKind {
-    /// Rank among links.
-    pub fn order(&self) -> LinkOrder {
-        match self {
-            LinkKind::Loopback | LinkKind::Bridge => LinkOrder::First,
-            LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,
-            LinkKind::Inner { .. } => LinkOrder::Third,
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Carrying out operations in order, many in one system call.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{LinuxKernel, Sockets};
@@ -52,26 +53,36 @@ pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
     results
 }
 
-/// Waits until veths that were just set up carry packets: until then the kernel drops what a container
-/// sends, and whoever is told "attached" would lose its first packet and with it a second.
+/// Waits until links that were just set up carry packets: until then the kernel drops what is sent on them,
+/// and whoever is told "attached" would lose its first packet and with it a second.
 fn wait_for_carrier(kernel: &mut LinuxKernel, ops: &[Op], results: &Results) {
     let end = Instant::now() + CARRIER_PATIENCE;
-    for (op, _) in ops.iter().zip(results).filter(|(_, result)| result.is_ok()) {
-        let Object::Link(
-            name,
-            Link { kind: LinkKind::Veth | LinkKind::Inner { .. }, up: true, .. },
-        ) = &op.object
-        else {
-            continue;
-        };
-        if op.verb == Verb::Remove {
-            continue;
+    let mut bridges = BTreeSet::new();
+    for (op, _) in
+        ops.iter().zip(results).filter(|(op, result)| result.is_ok() && op.verb != Verb::Remove)
+    {
+        match &op.object {
+            Object::Link(name, Link { kind: LinkKind::Inner { .. }, up: true, .. }) => {
+                wait_for_one(kernel, &op.place, name, end);
+            }
+            Object::Link(name, Link { kind: LinkKind::Veth, up: true, master, .. }) => {
+                wait_for_one(kernel, &op.place, name, end);
+                bridges.extend(master);
+            }
+            _ => {}
         }
-        let Ok(sockets) = sockets(kernel, &op.place) else { continue };
-        let Some(index) = sockets.indexes.index(name) else { continue };
-        while link::carries(&mut sockets.route, index) == Ok(false) && Instant::now() < end {
-            std::thread::sleep(CARRIER_POLL);
-        }
+    }
+    // A bridge has a carrier once one of its ports has.
+    for bridge in bridges {
+        wait_for_one(kernel, &Place::Host, bridge, end);
+    }
+}
+
+fn wait_for_one(kernel: &mut LinuxKernel, place: &Place, name: &str, end: Instant) {
+    let Ok(sockets) = sockets(kernel, place) else { return };
+    let Some(index) = sockets.indexes.index(name) else { return };
+    while link::carries(&mut sockets.route, index) == Ok(false) && Instant::now() < end {
+        std::thread::sleep(CARRIER_POLL);
     }
 }
 
