@@ -12,15 +12,16 @@ use weft_model::{
 };
 use weft_proto::{
     convert::{
-        cluster::cluster as to_wire,
+        cluster::{cluster as to_wire, spec},
         node::role_of,
         status::{hinted, invalid},
         value::{span, timestamp},
     },
     tls,
     v1::{
-        ClientCertificateRequest, ClientCertificateResponse, InspectClusterResponse,
-        JoinTokenRequest, JoinTokenResponse, UpdateClusterRequest, UpdateClusterResponse,
+        ClientCertificateRequest, ClientCertificateResponse, InfoResponse, InspectClusterResponse,
+        JoinTokenRequest, JoinTokenResponse, RaftHealth, UpdateClusterRequest,
+        UpdateClusterResponse,
     },
 };
 
@@ -28,8 +29,10 @@ use super::networks::cluster;
 use crate::{
     ca::{Authority, IssueError, Subject, join_token, new_secret},
     clock::{model_time, system_time},
+    dispatcher::managers,
     ids::IdSource,
     manager::Manager,
+    store::{Member, Status as StoreStatus},
 };
 
 /// Life of a client's certificate that asks for none.
@@ -51,11 +54,11 @@ pub async fn update(
     let expiry = span("--cert-expiry", request.cert_expiry.as_ref());
     let expiry = expiry.map_err(|error| invalid(&error))?;
     let choice = |state: &State, _: &mut dyn IdSource| {
-        let mut spec = cluster(state)?.spec.clone();
-        spec.task_history_limit = request.task_history_limit.unwrap_or(spec.task_history_limit);
-        spec.certificate_expiry = expiry.unwrap_or(spec.certificate_expiry);
+        let mut next = cluster(state)?.spec.clone();
+        next.task_history_limit = request.task_history_limit.unwrap_or(next.task_history_limit);
+        next.certificate_expiry = expiry.unwrap_or(next.certificate_expiry);
         let expect = (request.version != 0).then_some(request.version);
-        Ok(Command::UpdateCluster { expect, spec })
+        Ok(Command::UpdateCluster { expect, spec: next })
     };
     let (_, state) = manager.decide(&request.request_id, choice).await?;
     Ok(UpdateClusterResponse { cluster: Some(to_wire(&*cluster(&state)?)) })
@@ -187,5 +190,40 @@ pub(crate) fn not_signed(error: &IssueError) -> Status {
         }
         IssueError::RootEnds => hinted(Code::FailedPrecondition, message, None),
         IssueError::Sign(_) | IssueError::Unusable(_) => Status::internal(message),
+    }
+}
+
+/// What a manager adds to its daemon's answer to `Info`: the cluster, its managers and Raft's
+/// health, all as this manager has them now.
+pub fn describe(manager: &Manager, info: &mut InfoResponse) {
+    let (state, status) = (manager.view(), manager.store().status());
+    let managers = managers(&state);
+    info.cluster_active = true;
+    info.is_manager = true;
+    info.node_id = manager.node().to_string();
+    info.cluster_id = manager.cluster().to_string();
+    info.manager_count = u32::try_from(managers.len()).unwrap_or(u32::MAX);
+    info.node_count = u32::try_from(state.nodes().count()).unwrap_or(u32::MAX);
+    info.managers = managers.into_iter().map(|(_, _, address)| address).collect();
+    info.cluster = state.cluster().map(|cluster| spec(&cluster.spec));
+    if let Some(refusal) = &status.condemned {
+        info.warnings.push(format!("this manager does not take part any more: {refusal}"));
+    }
+    info.raft = Some(raft_health(&status));
+}
+
+fn raft_health(status: &StoreStatus) -> RaftHealth {
+    let addresses =
+        |members: &[Member]| members.iter().map(|member| member.address.clone()).collect();
+    let leader = status.leadership.leader.as_ref();
+    RaftHealth {
+        term: status.leadership.term,
+        last_log: status.last_log,
+        committed: status.committed,
+        applied: status.applied,
+        snapshot: status.snapshot,
+        leader: leader.map(|leader| leader.address.clone()).unwrap_or_default(),
+        voters: addresses(&status.voters),
+        learners: addresses(&status.learners),
     }
 }

@@ -178,3 +178,113 @@ fn compare<'a, T: PartialEq + 'a, K: Ord>(
         note(Kind::Removed, gone);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state after so many commands that change nothing.
+    fn at(state: &State, revision: u64) -> Arc<State> {
+        let mut next = state.clone();
+        next.apply(revision, &weft_model::Proposal::default());
+        Arc::new(next)
+    }
+
+    /// The same with one node more.
+    fn with_cluster(revision: u64) -> Arc<State> {
+        let id = weft_model::ClusterId::from_bytes([1; 32]);
+        let authority =
+            crate::ca::Authority::create(&id.to_string(), std::time::SystemTime::now()).unwrap();
+        let now = weft_model::Time(1);
+        let made = crate::manager::new_cluster(id, &authority, Default::default(), now);
+        let node = weft_model::command::NewNode {
+            id: weft_model::NodeId::from_bytes([2; 32]),
+            spec: Default::default(),
+            description: weft_model::object::NodeDescription {
+                hostname: "n".into(),
+                address: "10.0.0.1:2377".parse().unwrap(),
+                data_path: "10.0.0.1".parse().unwrap(),
+                os: String::new(),
+                architecture: String::new(),
+                engine_version: String::new(),
+                nano_cpus: 0,
+                memory: 0,
+                used_prefixes: Default::default(),
+            },
+        };
+        let command = weft_model::Command::CreateCluster { cluster: Box::new(made), node };
+        let mut state = State::default();
+        let proposal = weft_model::Proposal { request: None, now, commands: vec![command] };
+        state.apply(revision, &proposal).into_result().unwrap();
+        Arc::new(state)
+    }
+
+    fn relabelled(state: &State, revision: u64) -> Arc<State> {
+        let node = state.nodes().next().unwrap();
+        let mut spec = node.spec.clone();
+        spec.labels.insert("n".into(), revision.to_string());
+        let command = weft_model::Command::UpdateNode { id: node.id, expect: None, spec };
+        let mut next = state.clone();
+        let commands = vec![command];
+        let proposal = weft_model::Proposal { commands, ..Default::default() };
+        next.apply(revision, &proposal).into_result().unwrap();
+        Arc::new(next)
+    }
+
+    #[test]
+    fn one_goes_on_from_where_a_step_led_and_from_nowhere_else() {
+        let history = History::new(Arc::new(State::default()));
+        let first = with_cluster(5);
+        history.push(first.clone());
+        history.push(at(&first, 7));
+        let last = relabelled(&at(&first, 7), 9);
+        history.push(last.clone());
+        let after = |revision| match history.after(revision) {
+            Next::Step(step) => format!("step {}", step.revision),
+            Next::Wait => "wait".to_owned(),
+            Next::Lost => "lost".to_owned(),
+        };
+        let expected = [
+            (0, "step 5"),
+            // Between two states that came as one.
+            (4, "lost"),
+            (5, "step 9"),
+            // Nothing had changed until then.
+            (7, "step 9"),
+            (8, "lost"),
+            (9, "wait"),
+            (10, "wait"),
+        ];
+        for (revision, expected) in expected {
+            assert_eq!(after(revision), expected, "after {revision}");
+        }
+        let Next::Step(step) = history.after(5) else { panic!("a step") };
+        assert_eq!(step.events.len(), 1);
+        assert_eq!(step.events[0].kind, Kind::Updated);
+        assert_eq!((step.before.revision(), step.after.revision()), (5, 9));
+    }
+
+    #[test]
+    fn old_steps_are_forgotten() {
+        let mut state = with_cluster(1);
+        let history = History::new(state.clone());
+        for revision in 2..=STEPS_MAX as u64 + 2 {
+            state = relabelled(&state, revision);
+            history.push(state.clone());
+        }
+        assert!(matches!(history.after(1), Next::Lost));
+        assert!(matches!(history.after(state.revision() - 1), Next::Step(_)));
+        assert_eq!(history.steps.read().unwrap().len(), STEPS_MAX);
+    }
+
+    #[test]
+    fn what_is_new_changed_and_gone_is_told_once() {
+        let (before, after) = (with_cluster(1), State::default());
+        let kinds =
+            |a: &State, b: &State| changes(a, b).iter().map(|event| event.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&after, &before), [Kind::Created]);
+        assert_eq!(kinds(&before, &before), []);
+        assert_eq!(kinds(&before, &relabelled(&before, 2)), [Kind::Updated]);
+        assert_eq!(kinds(&before, &after), [Kind::Removed]);
+    }
+}

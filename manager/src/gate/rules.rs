@@ -51,7 +51,7 @@ pub enum Place {
 }
 
 /// How long a call lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
     /// One question and one answer.
     Call,
@@ -128,7 +128,6 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.DispatcherService/Leave", Callers::NODE, Leader),
     stream("/weft.v1.AgentService/Logs", Callers::MANAGER, Node),
     call("/grpc.health.v1.Health/Check", Callers::KNOWN, Node),
-    call("/grpc.health.v1.Health/List", Callers::KNOWN, Node),
     stream("/grpc.health.v1.Health/Watch", Callers::KNOWN, Node),
     stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Callers::API, Node),
     stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Callers::API, Node),
