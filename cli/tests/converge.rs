@@ -131,7 +131,7 @@ async fn a_task_that_failed_once_and_then_runs_is_a_success() {
     send(&changes, WatchKind::Updated, Some(Object::Task(runs)), 13);
     let found = create(&daemon).await;
     assert_eq!(found.code, 0, "{found:?}");
-    assert!(found.err.contains("web.1: preparing (after \"boom\")\n"), "{}", found.err);
+    assert!(found.err.contains("web.1: preparing (after: boom)\n"), "{}", found.err);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ use crate::{error::CliError, output::escape::one_line};
 
 /// Above so many tasks only the sum is drawn, as in Docker.
 const MAX_BARS: usize = 20;
+/// Characters of a reason that a line of progress shows; `service ps` has all of it.
+const MAX_REASON: usize = 120;
 /// Characters of a bar.
 const BAR: usize = 42;
 
@@ -110,7 +112,10 @@ fn words(line: &Line) -> String {
     if line.reason.is_empty() {
         line.state.to_owned()
     } else {
-        format!("{} ({})", line.state, one_line(&line.reason))
+        let reason = one_line(&line.reason);
+        let cut: String = reason.chars().take(MAX_REASON).collect();
+        let more = if cut.len() < reason.len() { "..." } else { "" };
+        format!("{} ({cut}{more})", line.state)
     }
 }
 

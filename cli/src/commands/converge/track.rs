@@ -281,7 +281,7 @@ impl Tracker {
         if why.is_empty() && state_of(task) != TaskState::Running {
             let before = self.failures().filter(|other| slot(other) == slot(task));
             if let Some(last) = before.max_by_key(|other| since(other)) {
-                why = format!("after {:?}", last_words(last));
+                why = format!("after: {}", last_words(last));
             }
         }
         Line {
