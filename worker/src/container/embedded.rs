@@ -204,25 +204,28 @@ impl Embedded {
         own.chain(words).map(OsString::into_vec).collect()
     }
 
-    async fn make(&self, config: ContainerConfig) -> Result<Created, Error> {
-        let layout = self.layout(&config.id);
+    /// Prepares a container by `prepare`, starts its shim, and takes what it offers.
+    async fn make(
+        &self,
+        id: &ContainerId,
+        prepare: impl FnOnce(&Inner, &Layout) -> Result<Kept, Error> + Send + 'static,
+    ) -> Result<Created, Error> {
+        let layout = self.layout(id);
+        let of = layout.clone();
         let kept = self
-            .blocking({
-                let (layout, config) = (layout.clone(), config.clone());
-                move |inner| {
-                    let kept = make::prepare(&config, &layout, &inner.own, &inner.ours)?;
-                    shim::start(&inner.program, &config, &layout)?;
-                    Ok(kept)
-                }
+            .blocking(move |inner| {
+                let kept = prepare(inner, &of)?;
+                shim::start(&inner.program, &kept.config, &of)?;
+                Ok(kept)
             })
             .await?;
-        let mut shim = Shim::connect(&config.id, &layout).await?;
+        let mut shim = Shim::connect(id, &layout).await?;
         let Told { status, .. } = shim.state().await?;
-        let dns = match config.network {
+        let dns = match kept.config.network {
             NetNamespace::Own => Some(shim.dns().await?),
             NetNamespace::Host | NetNamespace::Join(_) => None,
         };
-        self.watch(&config.id, shim);
+        self.watch(id, shim);
         let missing = kept.applied.missing;
         Ok(Created { netns: netns(status.shim_pid), shim_pid: status.shim_pid, dns, missing })
     }
@@ -254,11 +257,24 @@ impl Runtime for Embedded {
     async fn create(&self, config: ContainerConfig) -> Result<Created, Error> {
         config.check()?;
         let id = config.id.clone();
-        let made = self.make(config).await;
+        let made = self
+            .make(&id, move |inner, layout| make::prepare(&config, layout, &inner.own, &inner.ours))
+            .await;
         if made.as_ref().is_err_and(|e| !leaves_things_alone(e)) {
             self.remove(&id).await?;
         }
         made
+    }
+
+    async fn renew(&self, id: &ContainerId) -> Result<Created, Error> {
+        match self.status(id).await?.phase {
+            Phase::Created | Phase::Starting | Phase::Running => {
+                return Err(Error::AlreadyStarted { id: id.clone() });
+            }
+            Phase::Exited(_) | Phase::Failed { .. } => self.release(id).await?,
+        }
+        let of = id.clone();
+        self.make(id, move |inner, layout| make::renew(&of, layout, &inner.own, &inner.ours)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<i32, Error> {

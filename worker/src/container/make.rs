@@ -35,14 +35,42 @@ pub(super) fn prepare(
     let applied = cgroup::Applied { dirs: own.planned(&config.id), ..cgroup::Applied::default() };
     let mut kept = Kept { config: config.clone(), applied, image, layer };
     kept.save(layout)?;
-    new_dir(&layout.run).map_err(|error| taken(error, &config.id, &layout.run))?;
+    write_etc(config, layout)?;
+    layer.make_lasting(layout)?;
+    place(&mut kept, layout, own, ours)?;
+    Ok(kept)
+}
+
+/// Prepares a container that has ended for another run: everything anew but the state directory
+/// with its layer, its files in /etc and its log.
+pub(super) fn renew(
+    id: &ContainerId,
+    layout: &Layout,
+    own: &Own,
+    ours: &[PathBuf],
+) -> Result<Kept, Error> {
+    let mut kept = Kept::load(layout)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+    let Image::Rootfs(dir) = &kept.config.image;
+    kept.image = rootfs::image_dir(dir, ours)?;
+    kill_leftovers(layout)?;
+    cgroup::remove(&kept.applied.dirs)?;
+    remove_tree(&layout.run)?;
+    kept.applied = cgroup::Applied { dirs: own.planned(id), ..cgroup::Applied::default() };
+    kept.save(layout)?;
+    place(&mut kept, layout, own, ours)?;
+    Ok(kept)
+}
+
+/// The run directory and the cgroups, which are written down before.
+fn place(kept: &mut Kept, layout: &Layout, own: &Own, ours: &[PathBuf]) -> Result<(), Error> {
+    let id = &kept.config.id;
+    new_dir(&layout.run).map_err(|error| taken(error, id, &layout.run))?;
     for dir in [layout.bundle(), layout.library(), layout.root()] {
         new_dir(&dir).map_err(Error::io("cannot make directory", dir))?;
     }
-    write_etc(config, layout)?;
-    kept.layer.prepare(layout)?;
-    kept.applied = own.create(&config.id, &config.limits);
-    if layer == Layer::Memory {
+    kept.layer.make_passing(layout)?;
+    kept.applied = own.create(id, &kept.config.limits);
+    if kept.layer == Layer::Memory {
         let what = "writable layer on the disk not in force: the state directory is on an overlay";
         kept.applied.missing.push(what.to_owned());
     }
@@ -51,8 +79,7 @@ pub(super) fn prepare(
         let dir = layout.cgroup(controller.name());
         fs::create_dir_all(&dir).map_err(Error::io("cannot make directory", dir))?;
     }
-    write_bundle(&kept, layout, ours)?;
-    Ok(kept)
+    write_bundle(kept, layout, ours)
 }
 
 fn write_etc(config: &ContainerConfig, layout: &Layout) -> Result<(), Error> {

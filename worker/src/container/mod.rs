@@ -107,6 +107,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Makes everything but the command. On an error nothing is left.
     async fn create(&self, config: ContainerConfig) -> Result<Created, Error>;
 
+    /// Makes a container that has ended ready for another `start`, in a new network namespace, with
+    /// what it has written, its log and its files in /etc as they are. May be repeated if it fails.
+    ///
+    /// # Errors
+    /// `AlreadyStarted` if it has not ended.
+    async fn renew(&self, id: &ContainerId) -> Result<Created, Error>;
+
     /// Runs the command; returns its pid on the host.
     ///
     /// # Errors

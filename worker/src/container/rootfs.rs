@@ -81,10 +81,18 @@ impl Layer {
         self.base(layout).join("work")
     }
 
-    /// What the daemon makes: the layer, or the place for one that the helper makes.
-    pub(crate) fn prepare(self, layout: &Layout) -> Result<(), Error> {
+    /// What the daemon makes once for all runs: the layer, if it stays.
+    pub(crate) fn make_lasting(self, layout: &Layout) -> Result<(), Error> {
         match self {
             Self::Disk => self.fill(layout),
+            Self::Memory => Ok(()),
+        }
+    }
+
+    /// What the daemon makes for each run: the place for a layer that the helper makes.
+    pub(crate) fn make_passing(self, layout: &Layout) -> Result<(), Error> {
+        match self {
+            Self::Disk => Ok(()),
             Self::Memory => {
                 let dir = layout.memory();
                 fs::create_dir(&dir).map_err(Error::io("cannot make directory", dir))

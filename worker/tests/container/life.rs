@@ -195,3 +195,30 @@ fn what_cannot_be_made_is_refused_by_name_and_leaves_nothing() {
         assert!(lab.embedded.status(&lab.id("a")).await.is_ok(), "the first one is still there");
     });
 }
+
+#[test]
+fn another_run_finds_what_the_first_one_wrote() {
+    let lab = Lab::new("renew");
+    block_on(async {
+        let script = "echo run >>/tmp/runs; cat /tmp/runs; cat /etc/hosts";
+        let (_, out, _) = lab.run(lab.shell("a", script)).await;
+        assert_eq!(out, "run\n");
+        let id = lab.id("a");
+        for n in 2..4 {
+            if n == 3 {
+                // Also when only the files are left.
+                lab.embedded.release(&id).await.expect("release");
+            }
+            let mut ended = lab.embedded.ended();
+            let created = lab.embedded.renew(&id).await.expect("renew");
+            assert!(created.netns.exists() && created.dns.is_some());
+            assert!(matches!(lab.embedded.renew(&id).await, Err(Error::AlreadyStarted { .. })));
+            lab.embedded.start(&id).await.expect("start");
+            assert_eq!(ended.recv().await.expect("told").id, id);
+            assert_eq!(lab.embedded.wait(&id).await.expect("wait").code, 0);
+        }
+        assert_eq!(lab.output(&id).await.0, "run\n".repeat(1 + 2 + 3));
+        lab.embedded.remove(&id).await.expect("remove");
+        lab.assert_nothing_left();
+    });
+}
