@@ -150,6 +150,9 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
         info.manager_count = count(managers);
         info.cluster = state.cluster().map(|cluster| convert::cluster::spec(&cluster.spec));
         info.raft = Some(raft(&manager));
+        // A store that was wiped, rolled back or copied takes no part; its operator must know.
+        let condemned = manager.store().condemned().borrow().clone();
+        info.warnings.extend(condemned.map(|refusal| format!("this manager takes no part: {refusal}")));
     }
     Ok(info)
 }
