@@ -22,7 +22,7 @@ fn egress_is_masqueraded_and_internal_networks_stay_in() {
     inside.sh("ip route add default via 10.2.0.1; ip -6 route add default via fd02::1");
     assert!(!inside.tcp_passes("192.0.2.9:80"));
     assert!(!inside.tcp_passes("[2001:db8::9]:80"));
-    assert!(inside.pings("10.2.0.1"), "its own gateway answers");
+    assert!(inside.reaches("10.2.0.1"), "its own gateway answers");
     // Nor with every firewall rule gone, though replies could find the way back.
     outside.sh("ip route add 10.2.0.0/24 via 192.0.2.1");
     lab.nodes[0].space.sh("nft flush ruleset");
@@ -44,7 +44,7 @@ fn networks_do_not_reach_each_other_even_without_nftables() {
             assert!(!a.tcp_passes(target), "{target} {when}");
         }
     };
-    assert!(a.pings("10.1.0.1"));
+    assert!(a.reaches("10.1.0.1"));
     assert!(!a.pings("10.2.0.1"), "another network's gateway");
     refused("with the firewall");
     lab.nodes[0].space.sh("nft flush ruleset");
@@ -74,7 +74,7 @@ fn a_neighbour_on_the_lan_does_not_reach_containers() {
     let neighbour = plug(&lab.switch, 9);
     neighbour
         .sh("ip route add 10.1.0.0/24 via 192.0.2.1; ip -6 route add fd01::/64 via 2001:db8::1");
-    assert!(neighbour.pings("192.0.2.1"), "the neighbour reaches the node");
+    assert!(neighbour.reaches("192.0.2.1"), "the neighbour reaches the node");
     assert!(!neighbour.tcp_passes("10.1.0.2:80"));
     assert!(!neighbour.tcp_passes("[fd01::2]:80"));
 }
@@ -97,7 +97,7 @@ fn frames_forged_by_a_stranger_are_dropped() {
              ip addr add 10.1.0.3/24 dev x; ip link set x address 02:42:0a:01:00:03 up; \
              ip neigh add 10.1.0.2 lladdr {mac} dev x"
         ));
-        space.pings("10.1.0.2");
+        space.reaches("10.1.0.2");
     };
     let before = count();
     let stranger = plug(&lab.switch, 9);
@@ -109,7 +109,7 @@ fn frames_forged_by_a_stranger_are_dropped() {
     lab.switch.sh("ip link set p2 down");
     lab.nodes[0].space.sh("ip neigh flush dev up0");
     forge(&member);
-    assert_eq!(count(), before + 1, "a member's frame did not arrive");
+    assert!(count() > before, "a member's frame did not arrive");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_container_cannot_speak_for_another() {
     let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24", "fd01::2/64"])]);
     let b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24", "fd01::3/64"])]);
     lab.settle();
-    assert!(a.pings("10.1.0.3") && a.pings("fd01::3"));
+    assert!(a.reaches("10.1.0.3") && a.reaches("fd01::3"));
     a.sh("ip addr add 10.1.0.77/24 dev eth0; ip addr add fd01::77/64 dev eth0 nodad");
     assert!(
         a.try_sh("busybox ping -c1 -W1 -I 10.1.0.77 10.1.0.3").is_err(),
@@ -151,7 +151,7 @@ fn bridged_frames_pass_with_br_netfilter_on_and_off() {
     assert_eq!(host.sh(&format!("cat {path}")).trim(), "0", "nobody else needs it");
     host.sh(&format!("echo 1 > {path}; echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables"));
     for target in ["10.1.0.3", "fd01::3", "10.1.0.4", "fd01::4"] {
-        assert!(a.pings(target), "{target} with br_netfilter on");
+        assert!(a.reaches(target), "{target} with br_netfilter on");
     }
     // Somebody else's forward hook: the value is left to them.
     host.sh("nft add table ip docker; nft add chain ip docker f '{ type filter hook forward priority 0; }'");
@@ -177,7 +177,7 @@ fn docker_with_its_forward_drop_lets_us_pass_and_keeps_its_own_rules() {
     let before = host.sh("iptables-save | grep -v '^#'");
     let report = lab.nodes[0].settle();
     assert!(!report.foreign_drop, "Docker offers a place");
-    assert!(a.pings("10.1.0.3"), "inside one bridge");
+    assert!(a.reaches("10.1.0.3"), "inside one bridge");
     assert_eq!(a.ask_tcp("192.0.2.9:80").unwrap(), "out 192.0.2.1");
     // Docker's own tool still reads and edits its chain.
     host.sh("iptables -S DOCKER-USER; iptables -A DOCKER-USER -s 203.0.113.1 -j DROP");
@@ -186,7 +186,7 @@ fn docker_with_its_forward_drop_lets_us_pass_and_keeps_its_own_rules() {
     host.sh("iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN");
     assert!(!a.pings("192.0.2.9"), "without the rule Docker drops: the test can fail");
     lab.settle();
-    assert!(a.pings("192.0.2.9"));
+    assert!(a.reaches("192.0.2.9"));
     let node = &mut lab.nodes[0];
     node.desired.networks.clear();
     node.desired.sandboxes.clear();

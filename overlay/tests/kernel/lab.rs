@@ -68,6 +68,13 @@ impl Space {
         self.try_sh(command).unwrap()
     }
 
+    /// Whether `target` answers; one packet may get lost on a busy machine, and neighbour discovery asks
+    /// again only after a second.
+    pub fn reaches(&self, target: &str) -> bool {
+        (0..3).any(|_| self.pings(target))
+    }
+
+    /// Whether `target` answers a single packet; for those who expect that it does not.
     pub fn pings(&self, target: &str) -> bool {
         self.try_sh(&format!("busybox ping -c1 -W1 {target}")).is_ok()
     }

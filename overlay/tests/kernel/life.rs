@@ -75,7 +75,7 @@ fn what_a_hand_breaks_is_told_and_comes_back() {
         assert!(left.is_empty(), "after {command}: {left:#?}");
     }
     assert_eq!(a.ask_tcp("10.1.0.200:80").unwrap(), "b 10.1.0.2");
-    assert!(a.pings("fd01::3"));
+    assert!(a.reaches("fd01::3"));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_new_process_adopts_everything() {
         let ops: Vec<String> = report.executed.iter().map(ToString::to_string).collect();
         assert!(report.is_settled() && ops.is_empty(), "{ops:#?} {:?}", report.unreachable);
     }
-    assert!(a.pings("10.1.0.3"));
+    assert!(a.reaches("10.1.0.3"));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn nothing_unknown_is_removed_before_everything_is_known() {
     let report = node.look(Completeness::Partial, Scope::Full);
     let ops: Vec<String> = report.executed.iter().map(ToString::to_string).collect();
     assert!(ops.is_empty(), "{ops:#?}");
-    assert!(a.pings("10.1.0.3"));
+    assert!(a.reaches("10.1.0.3"));
 }
 
 /// What there is, without what the kernel itself adds when a link-local address has been checked.
@@ -177,7 +177,7 @@ fn a_sandbox_that_is_gone_or_a_lie_stops_nobody_else() {
     let unreachable: Vec<_> = report.unreachable.keys().flatten().cloned().collect();
     assert_eq!(unreachable, ["file", "gone", "host", "kind"]);
     assert!(report.failed.is_empty(), "{:?}", report.failed);
-    assert!(a.pings("10.1.0.3"));
+    assert!(a.reaches("10.1.0.3"));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_network_over_ipv6_only() {
     let a = lab.attach(0, "a", &[(VNI, &["fd01::2/64"])]);
     let b = lab.attach(1, "b", &[(VNI, &["fd01::3/64"])]);
     lab.settle();
-    assert!(a.pings("fd01::3") && a.pings("fd01::1"));
+    assert!(a.reaches("fd01::3") && a.reaches("fd01::1"));
     b.serve_tcp("[fd01::3]:80", "b");
     assert_eq!(a.ask_tcp("[fd01::3]:80").unwrap(), "b fd01::2");
     assert!(a.sh("ip link show eth0").contains("mtu 1430"));

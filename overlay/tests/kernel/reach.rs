@@ -11,7 +11,7 @@ fn containers_reach_each_other_across_hosts() {
     let c = lab.attach(0, "c", &[(VNI, &["10.1.0.4/24", "fd01::4/64"])]);
     lab.settle();
     for target in ["10.1.0.3", "fd01::3", "10.1.0.4", "fd01::4", "10.1.0.1", "fd01::1"] {
-        assert!(a.pings(target), "a cannot reach {target}");
+        assert!(a.reaches(target), "a cannot reach {target}");
     }
     b.serve_tcp("10.1.0.3:80", "b");
     b.serve_tcp("[fd01::3]:80", "b6");
@@ -26,7 +26,7 @@ fn an_attachment_moves_to_another_node() {
     let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
     let _b = lab.attach(0, "b", &[(VNI, &["10.1.0.3/24"])]);
     lab.settle();
-    assert!(a.pings("10.1.0.3"));
+    assert!(a.reaches("10.1.0.3"));
     // Its address goes to node 1, and back.
     lab.nodes[0].desired.sandboxes.remove("b");
     lab.nodes[1]
@@ -38,13 +38,13 @@ fn an_attachment_moves_to_another_node() {
         .retain(|r| r.addresses[0] != ip("10.1.0.3"));
     let moved = lab.attach(1, "b2", &[(VNI, &["10.1.0.3/24"])]);
     lab.settle();
-    assert!(a.pings("10.1.0.3"), "on the other node");
-    assert!(moved.pings("10.1.0.2"));
+    assert!(a.reaches("10.1.0.3"), "on the other node");
+    assert!(moved.reaches("10.1.0.2"));
     lab.nodes[1].desired.sandboxes.remove("b2");
     lab.nodes[0].desired.networks.get_mut(&VNI).unwrap().remotes.clear();
     let _back = lab.attach(0, "b3", &[(VNI, &["10.1.0.3/24"])]);
     lab.settle();
-    assert!(a.pings("10.1.0.3"), "back again");
+    assert!(a.reaches("10.1.0.3"), "back again");
 }
 
 #[test]
@@ -89,7 +89,7 @@ table bridge count {
   }
 }
 E");
-    assert!(a.pings("10.1.0.3") && a.pings("fd01::3"));
+    assert!(a.reaches("10.1.0.3") && a.reaches("fd01::3"));
     let counted = host.sh("nft list table bridge count | grep -o 'packets [0-9]*'");
     assert_eq!(counted.trim().replace("packets ", "").replace('\n', " "), "0 0 0 1 1");
 }
@@ -106,5 +106,5 @@ fn interfaces_that_swap_names_are_wired_anew() {
     ports.get_mut(&(VNI + 1)).unwrap().ifname = "eth0".into();
     lab.settle();
     assert!(a.sh("ip addr show eth1").contains("10.1.0.2"));
-    assert!(a.pings("10.1.0.1") && a.pings("10.2.0.1"));
+    assert!(a.reaches("10.1.0.1") && a.reaches("10.2.0.1"));
 }

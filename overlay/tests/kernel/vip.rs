@@ -40,8 +40,8 @@ fn connections_rotate_over_backends_also_the_client_itself() {
         (0..4).map(|_| ask_udp(&a.udp("0.0.0.0:0"), "10.1.0.200:81").unwrap()).collect();
     assert_eq!(udp.len(), 2, "{udp:?}");
     for _ in 0..2 {
-        assert!(a.pings("10.1.0.200"), "ping over IPv4");
-        assert!(a.pings("fd01::200"), "ping over IPv6");
+        assert!(a.reaches("10.1.0.200"), "ping over IPv4");
+        assert!(a.reaches("fd01::200"), "ping over IPv6");
     }
 }
 
@@ -53,7 +53,7 @@ fn a_vip_without_backends_refuses_at_once() {
     with_vip(&mut lab, 0, "a", "10.1.0.200", &[]);
     with_vip(&mut lab, 0, "a", "fd01::200", &[]);
     lab.settle();
-    assert!(a.pings("fd01::1"), "the interface is ready");
+    assert!(a.reaches("fd01::1"), "the interface is ready");
     for address in ["10.1.0.200:80", "[fd01::200]:80"] {
         let error = a.ask_tcp(address).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}: {error}");
