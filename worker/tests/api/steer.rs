@@ -7,7 +7,7 @@ use weft_proto::{
     convert::value,
     v1::{GetContainerRequest, KillContainerRequest, StopContainerRequest},
 };
-use weft_worker::container::Runtime;
+use weft_worker::container::{ContainerId, Runtime};
 
 use crate::{lab::block_on, place::Place};
 
@@ -19,8 +19,9 @@ fn stop(container: &str, grace: Option<Duration>) -> StopContainerRequest {
 const OBEDIENT: &[&str] =
     &["sh", "-c", "trap 'exit 7' TERM; trap 'exit 8' HUP; echo up; while :; do sleep 0.05; done"];
 
-async fn up(place: &Place, id: &weft_worker::container::ContainerId) {
-    while place.lab.output(id).await.0 != "up\n" {
+/// Waits until this is all that the container has said.
+async fn said(place: &Place, id: &ContainerId, text: &str) {
+    while place.lab.output(id).await.0 != text {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -34,7 +35,7 @@ fn a_stop_is_a_request_first_and_an_order_after_the_grace() {
         let deaf = place.task("", "web.2", &["sleep", "1000"]);
         let (obedient, _) = place.lab.started(obedient).await;
         let (deaf, _) = place.lab.started(deaf).await;
-        up(&place, &obedient).await;
+        said(&place, &obedient, "up\n").await;
         let stopped = client.stop(stop("web.1", None)).await.expect("stop").into_inner();
         assert_eq!(stopped.container_id, obedient.as_str());
         assert_eq!(place.lab.embedded.wait(&obedient).await.expect("wait").code, 7);
@@ -65,12 +66,16 @@ fn a_stop_is_a_request_first_and_an_order_after_the_grace() {
 fn a_stop_goes_on_without_its_caller() {
     block_on(async {
         let place = Place::new("apistopgone");
-        let (id, _) = place.lab.started(place.task("", "web.1", &["sleep", "1000"])).await;
+        let deaf = "trap 'echo told' TERM; echo up; while :; do sleep 0.05; done";
+        let (id, _) = place.lab.started(place.task("", "web.1", &["sh", "-c", deaf])).await;
+        said(&place, &id, "up\n").await;
         let mut client = place.containers.clone();
-        let request = stop("web.1", Some(Duration::from_millis(400)));
+        let request = stop("web.1", Some(Duration::from_secs(1)));
+        let call = tokio::spawn(async move { client.stop(request).await });
         // The caller leaves within the grace; only the order after it ends this container.
-        let left = tokio::time::timeout(Duration::from_millis(100), client.stop(request)).await;
-        assert!(left.is_err(), "the caller left too late");
+        said(&place, &id, "up\ntold\n").await;
+        call.abort();
+        assert!(call.await.is_err_and(|error| error.is_cancelled()), "the caller left too late");
         let exit = place.lab.embedded.wait(&id).await.expect("wait");
         assert_eq!(exit.code, 137);
     });
@@ -87,7 +92,7 @@ fn a_signal_is_sent_as_it_is() {
         };
         let (hup, _) = place.lab.started(place.task("", "web.1", OBEDIENT)).await;
         let (sleeps, _) = place.lab.started(place.task("", "web.2", &["sleep", "1000"])).await;
-        up(&place, &hup).await;
+        said(&place, &hup, "up\n").await;
         let answer = client.kill(kill("web.1", 1)).await.expect("kill").into_inner();
         assert_eq!(answer.container_id, hup.as_str());
         assert_eq!(place.lab.embedded.wait(&hup).await.expect("wait").code, 8);
