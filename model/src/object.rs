@@ -409,9 +409,12 @@ impl Task {
         }
     }
 
-    /// `web.1.<task ID>`
+    /// `web.1.<task ID>`, with as much of the ID as Docker's have: a whole one is longer than a
+    /// label of a domain name may be (63 bytes, RFC 1035 section 2.3.4), and the container could
+    /// not be looked up.
     pub fn container_name(&self) -> String {
-        format!("{}.{}", self.name(), self.id)
+        const DIGITS: usize = 25;
+        format!("{}.{}", self.name(), &self.id.to_string()[..DIGITS])
     }
 
     /// Whether the cluster still wants it and it can still run.
