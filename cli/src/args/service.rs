@@ -129,7 +129,12 @@ pub struct WaitArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(allow_negative_numbers = true)]
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Without --detach it waits until all tasks run. It gives up, with exit code 1, when the \
+                  tasks of one slot have failed 3 times or when nothing has changed for 30 seconds; the \
+                  service stays."
+)]
 pub struct ServiceCreateArgs {
     /// Name of the service [default: a random one]
     #[arg(long)]

@@ -1,6 +1,10 @@
 //! Readers of single values. Each says what is wrong with the value, not only that it is.
 
-use std::{net::IpAddr, time::Duration};
+mod quantity;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -11,6 +15,7 @@ use super::{
     daemon::AddressPool,
 };
 use crate::output::escape::shown;
+pub use quantity::{bytes, duration, nano_cpus};
 
 /// Most tasks that one service may ask for on the command line.
 const MAX_REPLICAS: u32 = 1_000_000;
@@ -18,8 +23,6 @@ const MAX_REPLICAS: u32 = 1_000_000;
 const MAX_KEY: usize = 4_096;
 /// Longest value of a label, in bytes.
 const MAX_VALUE: usize = 65_536;
-/// Longest span: beyond it is a typing mistake.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// `k=v`; the key must not be empty.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
@@ -63,80 +66,6 @@ pub fn env(text: &str) -> Result<String, String> {
         None if text.is_empty() => Err("the name of a variable is empty".into()),
         None => Ok(std::env::var(text).map_or_else(|_| text.into(), |v| format!("{text}={v}"))),
     }
-}
-
-/// A span in Go's notation: `10s`, `1h30m`, `1.5s`, `250ms`; `0` needs no unit.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str = "expected a span such as 10s, 1m30s or 24h";
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    if digits.starts_with('-') {
-        return Err("a span cannot be negative".into());
-    }
-    if digits == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = digits;
-    let mut seconds = 0f64;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .ok_or_else(|| format!("missing unit (ns, us, ms, s, m, h) behind {}", shown(rest)))?;
-        let number: f64 = rest[..end].parse().map_err(|_| EXPECTED.to_owned())?;
-        let tail = &rest[end..];
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        seconds += number * unit(&tail[..unit_end])?;
-        rest = &tail[unit_end..];
-    }
-    if digits.is_empty() {
-        return Err(EXPECTED.into());
-    }
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(span) if span <= MAX_DURATION => Ok(span),
-        _ => Err("longer than 100 years".into()),
-    }
-}
-
-fn unit(text: &str) -> Result<f64, String> {
-    Ok(match text {
-        "ns" => 1e-9,
-        "us" | "µs" | "μs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        other => return Err(format!("unknown unit {:?}: use ns, us, ms, s, m or h", shown(other))),
-    })
-}
-
-/// A size in bytes: `512m`, `1.5g`, `64k`, `100b`, `1GiB`; units are powers of 1024.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    const EXPECTED: &str = "expected a size such as 512m or 2g";
-    let lower = text.trim().to_ascii_lowercase();
-    let end = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
-    let number: f64 = lower[..end].parse().map_err(|_| EXPECTED.to_owned())?;
-    let power = match lower[end..].trim() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        "p" | "pb" | "pib" => 5,
-        other => return Err(format!("unknown unit {:?}: use b, k, m, g or t", shown(other))),
-    };
-    let size = number * 1024f64.powi(power);
-    // Above 2^63 a size is a mistake whatever the machine.
-    if size >= 9.2e18 { Err("too large".into()) } else { Ok(size as u64) }
-}
-
-/// CPUs as a decimal number, in billionths.
-pub fn nano_cpus(text: &str) -> Result<u64, String> {
-    const MOST_CPUS: f64 = 1e6;
-    let cpus: f64 = text.parse().map_err(|_| "expected a number such as 0.5".to_owned())?;
-    if !(0.0..=MOST_CPUS).contains(&cpus) {
-        return Err("expected a number from 0 to 1000000".into());
-    }
-    let nano = (cpus * 1e9).round();
-    if cpus > 0.0 && nano < 1.0 { Err("less than a billionth".into()) } else { Ok(nano as u64) }
 }
 
 /// The number of tasks of a service.
@@ -438,123 +367,4 @@ pub fn words(text: &str) -> Result<Words, String> {
     }
     words.extend(word);
     Ok(Words(words))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn spans_and_sizes() {
-        let spans =
-            [("10s", 10_000), ("1h30m", 5_400_000), ("250ms", 250), ("0", 0), ("1.5s", 1_500)];
-        for (text, millis) in spans {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for bad in ["", "5", "-1s", "1e99h", "NaN", "1x", "s", "99999999999999h", "1.2.3s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-        let sizes = [
-            ("512m", 512 << 20),
-            ("1.5g", 3 << 29),
-            ("64k", 65_536),
-            ("100", 100),
-            ("1GiB", 1 << 30),
-        ];
-        for (text, size) in sizes {
-            assert_eq!(bytes(text), Ok(size), "{text}");
-        }
-        for bad in ["", "-1", "m", "1x", "99999999999999999999g", "nan"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-        assert_eq!(nano_cpus("0.5"), Ok(500_000_000));
-        for bad in ["-1", "nan", "inf", "x", "1e-12"] {
-            assert!(nano_cpus(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn networks_and_constraints() {
-        let spec = network("blue,alias=db,alias=data").unwrap();
-        assert_eq!((spec.network.as_str(), spec.aliases.len()), ("blue", 2));
-        assert_eq!(network("name=blue,alias=db").unwrap().aliases, ["db"]);
-        for bad in ["", "alias=x", "blue,foo=x", "blue,green", "name=", "blue,alias="] {
-            assert!(network(bad).is_err(), "{bad}");
-        }
-        for good in ["node.role==manager", "node.labels.zone != a", "Node.Hostname==x"] {
-            assert_eq!(constraint(good).as_deref(), Ok(good));
-        }
-        for bad in
-            ["node.role=manager", "node.rol==x", "node.labels.==x", "node.id==", "x", "node.id===a"]
-        {
-            assert!(constraint(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn addresses() {
-        assert_eq!(
-            subnet("10.0.9.7/24").unwrap_err(),
-            "10.0.9.7/24 has bits behind the prefix: did you mean 10.0.9.0/24?"
-        );
-        for bad in ["10.0.0.0/33", "010.0.0.0/8", "10.0.0.0 /8", "10.0.0.0", "fe80::1%eth0/64"] {
-            assert!(subnet(bad).is_err(), "{bad}");
-        }
-        assert_eq!(host_port("10.0.0.1").as_deref(), Ok("10.0.0.1:2377"));
-        assert_eq!(host_port("fd00::1").as_deref(), Ok("[fd00::1]:2377"));
-        assert_eq!(host_port("m1:99").as_deref(), Ok("m1:99"));
-        for bad in ["m1:0", "m1:x", ":2377", "", "a b:1", "http://x:1"] {
-            assert!(host_port(bad).is_err(), "{bad}");
-        }
-        assert_eq!(host("db:fd00::1").as_deref(), Ok("db:fd00::1"));
-        let pool = address_pool("base=10.1.0.0/16,size=24").unwrap();
-        assert_eq!(pool.size, 24);
-        assert!(address_pool("base=10.1.0.0/16,size=8").is_err());
-    }
-
-    #[test]
-    fn signals_times_words_and_mounts() {
-        for (text, number) in [("KILL", 9), ("sigterm", 15), ("1", 1), ("USR1", 10)] {
-            assert_eq!(signal(text), Ok(number), "{text}");
-        }
-        assert!(signal("0").is_err() && signal("NOPE").is_err());
-        assert_eq!(since("10m"), Ok(Since::Ago(Duration::from_secs(600))));
-        assert_eq!(since("5"), Ok(Since::At(Timestamp::from_second(5).unwrap())));
-        assert!(matches!(since("2026-01-02T15:04:05Z"), Ok(Since::At(_))));
-        assert!(matches!(since("2026-01-02"), Ok(Since::At(_))));
-        assert!(since("yesterday").is_err());
-        assert_eq!(
-            words(r#"sh -c "echo 'a b'" x\ y ''"#).unwrap().0,
-            ["sh", "-c", "echo 'a b'", "x y", ""]
-        );
-        assert!(words("'a").is_err());
-        let bind = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
-        assert!(bind.read_only && bind.source == "/a" && bind.target == "/b");
-        for bad in [
-            "type=volume,target=/b",
-            "type=bind,source=a,target=/b",
-            "type=tmpfs",
-            "type=tmpfs,target=/x,bogus=1",
-        ] {
-            assert!(mount(bad).is_err(), "{bad}");
-        }
-        assert_eq!(scale("a=b=3"), Ok(("a=b".into(), 3)));
-        assert!(scale("web=-1").is_err() && scale("web").is_err());
-        assert!(file_name("../x").is_err() && file_name("").is_err() && file_name("ci-1").is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn no_value_makes_a_reader_panic(text in any::<String>()) {
-            let _ = (duration(&text), bytes(&text), nano_cpus(&text), network(&text), constraint(&text));
-            let _ = (since(&text), host_port(&text), mount(&text), words(&text), host(&text));
-            let _ = (address_pool(&text), signal(&text), scale(&text), label(&text), tail(&text));
-        }
-
-        #[test]
-        fn every_number_of_seconds_is_read_back(seconds in 0u64..1_000_000_000) {
-            prop_assert_eq!(duration(&format!("{seconds}s")), Ok(Duration::from_secs(seconds)));
-        }
-    }
 }
