@@ -24,6 +24,9 @@ use crate::{
 /// How long the removal of everything may take when the node leaves its cluster.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Between looks at what is still there while the node leaves.
+const LEAVE_POLL: Duration = Duration::from_millis(50);
+
 /// What a worker needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -163,11 +166,16 @@ impl Worker {
                     Ok(_) => {}
                     Err(error) => tracing::warn!(%error, "containers are not listed"),
                 }
-                let _ = standing.changed().await;
+                tokio::time::sleep(LEAVE_POLL).await;
             }
-            self.context.plumbing.look_again();
-            let looks = standing.borrow_and_update().looks;
-            let _ = standing.wait_for(|standing| standing.looks > looks + 1).await;
+            // The look that is going on may have begun before the last container was gone.
+            for _ in 0..2 {
+                let looks = standing.borrow_and_update().looks;
+                self.context.plumbing.look_again();
+                if standing.wait_for(|standing| standing.looks > looks).await.is_err() {
+                    return;
+                }
+            }
         };
         if tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_err() {
             tracing::error!("not everything of the cluster could be removed");

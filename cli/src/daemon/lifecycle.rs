@@ -249,15 +249,19 @@ async fn timely<T>(
     }
 }
 
-/// The status in words with what lies beneath it: tonic says just "transport error" itself.
+/// The status in words with what lies beneath it: tonic says just "transport error" itself. Each
+/// layer repeats what the next one says, so only what is new is added.
 fn causes(status: &Status) -> String {
-    let mut text = status.message().to_owned();
+    let mut texts = vec![status.message().to_owned()];
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        texts.push(error.to_string());
         cause = error.source();
     }
-    text
+    texts.retain(|text| !text.is_empty() && text != "transport error");
+    let innermost = texts.pop().unwrap_or_default();
+    let said = innermost.rsplit(": ").next().unwrap_or(&innermost);
+    said.to_owned()
 }
 
 fn member_of(

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedMutexGuard, broadcast};
 use tokio::task::AbortHandle;
 
 use super::cgroup::Own;
@@ -52,6 +52,9 @@ struct Inner {
     own: Own,
     ended: broadcast::Sender<Ended>,
     watchers: Mutex<BTreeMap<ContainerId, AbortHandle>>,
+    /// Held while a container is made or removed. A shim that does not answer then is only not there yet, or no
+    /// longer: whoever takes it for dead asks again when he holds this.
+    changing: Mutex<BTreeMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Drop for Inner {
@@ -98,6 +101,7 @@ impl Embedded {
             own: Own::detect(),
             ended: broadcast::Sender::new(ENDED_QUEUE),
             watchers: Mutex::default(),
+            changing: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -147,12 +151,28 @@ impl Embedded {
         }
     }
 
+    /// Waits until nobody makes or removes this container, and keeps it so.
+    async fn unchanging(&self, id: &ContainerId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut all = self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody holds or waits for are forgotten.
+            all.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(all.entry(id.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
     /// One container as it is now; the shim is to be watched if it is there.
     async fn find(&self, id: &ContainerId) -> Result<(Found, Option<Shim>), Error> {
         let layout = self.layout(id);
+        if let Ok(mut shim) = Shim::connect(id, &layout).await
+            && let Ok(told) = shim.state().await
+        {
+            let kept = Kept::load(&layout)?;
+            return Ok((found(id, kept, told.status), Some(shim)));
+        }
+        let _unchanging = self.unchanging(id).await;
         let kept = Kept::load(&layout)?;
-        let missing = kept.as_ref().map_or_else(Vec::new, |k| k.applied.missing.clone());
-        let config = kept.map(|k| k.config);
         let asked = match Shim::connect(id, &layout).await {
             Ok(mut shim) => shim.state().await.map(|told| (told, shim)),
             Err(error) => Err(error),
@@ -161,7 +181,7 @@ impl Embedded {
             Ok((told, shim)) => (told.status, Some(shim)),
             Err(_) => (self.without_shim(layout).await?, None),
         };
-        Ok((Found { id: id.clone(), config, status, missing }, shim))
+        Ok((found(id, kept, status), shim))
     }
 
     /// What is known of a container whose shim does not answer; what it left running is killed.
@@ -229,6 +249,22 @@ impl Embedded {
         let missing = kept.applied.missing;
         Ok(Created { netns: netns(status.shim_pid), shim_pid: status.shim_pid, dns, missing })
     }
+
+    /// Ends and removes what there is of a container that nobody else changes now.
+    async fn unmake(&self, id: &ContainerId) -> Result<(), Error> {
+        self.unwatch(id);
+        let layout = self.layout(id);
+        if let Ok(mut shim) = Shim::connect(id, &layout).await {
+            // A shim that does not answer is killed with the rest below.
+            let _ = shim.shutdown().await;
+        }
+        self.blocking(move |_| make::clean(&layout)).await
+    }
+}
+
+fn found(id: &ContainerId, kept: Option<Kept>, status: Status) -> Found {
+    let (config, missing) = kept.map(|kept| (kept.config, kept.applied.missing)).unzip();
+    Found { id: id.clone(), config, status, missing: missing.unwrap_or_default() }
 }
 
 /// The phase a dead shim has left behind, if that was the last one.
@@ -244,6 +280,10 @@ impl Runtime for Embedded {
         let mut all = Vec::with_capacity(ids.len());
         for id in ids {
             let (found, shim) = self.find(&id).await?;
+            if shim.is_none() && self.exists(&id).is_err() {
+                // Removed while we looked.
+                continue;
+            }
             if let Some(shim) = shim
                 && !matches!(found.status.phase, Phase::Exited(_))
             {
@@ -257,11 +297,12 @@ impl Runtime for Embedded {
     async fn create(&self, config: ContainerConfig) -> Result<Created, Error> {
         config.check()?;
         let id = config.id.clone();
+        let _changing = self.unchanging(&id).await;
         let made = self
             .make(&id, move |inner, layout| make::prepare(&config, layout, &inner.own, &inner.ours))
             .await;
         if made.as_ref().is_err_and(|e| !leaves_things_alone(e)) {
-            self.remove(&id).await?;
+            self.unmake(&id).await?;
         }
         made
     }
@@ -274,6 +315,7 @@ impl Runtime for Embedded {
             Phase::Exited(_) | Phase::Failed { .. } => self.release(id).await?,
         }
         let of = id.clone();
+        let _changing = self.unchanging(id).await;
         self.make(id, move |inner, layout| make::renew(&of, layout, &inner.own, &inner.ours)).await
     }
 
@@ -352,13 +394,8 @@ impl Runtime for Embedded {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), Error> {
-        self.unwatch(id);
-        let layout = self.layout(id);
-        if let Ok(mut shim) = Shim::connect(id, &layout).await {
-            // A shim that does not answer is killed with the rest below.
-            let _ = shim.shutdown().await;
-        }
-        self.blocking(move |_| make::clean(&layout)).await
+        let _changing = self.unchanging(id).await;
+        self.unmake(id).await
     }
 
     async fn logs(&self, id: &ContainerId, query: LogQuery) -> Result<LogStream, Error> {

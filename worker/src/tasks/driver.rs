@@ -7,7 +7,7 @@ use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport};
 
 use super::{Context, make, plumbed};
 use crate::{
-    container::{Created, Exit, Found, Phase},
+    container::{Created, Error, Exit, Found, Phase},
     desired::{LocalSandbox, Sorted},
     plumbing::Plumbed,
 };
@@ -151,7 +151,7 @@ impl Driver {
         match self.context.runtime.start(&make::container_id(self.id)).await {
             Ok(pid) => Ok(Some(pid)),
             Err(error) => {
-                let mut end = End::failed(&error);
+                let mut end = End::failed(why_not_started(&error));
                 let status = self.context.runtime.status(&make::container_id(self.id)).await;
                 if let Ok(Phase::Exited(exit)) = status.map(|status| status.phase) {
                     end.exit_code = Some(exit.code);
@@ -301,6 +301,17 @@ impl Driver {
     fn report(&self, report: TaskReport) {
         tracing::info!(task = %self.id.short(), state = %report.state, error = report.error, "task");
         self.context.reports.note(report);
+    }
+}
+
+/// The container's name is known to whoever reads the reason, and what the library says after the
+/// first line is the same again.
+fn why_not_started(error: &Error) -> String {
+    match error {
+        Error::NotStarted { reason, .. } => {
+            format!("cannot start: {}", reason.lines().next().unwrap_or_default())
+        }
+        other => other.to_string(),
     }
 }
 

@@ -225,3 +225,32 @@ fn a_container_is_found_by_name_task_and_beginning() {
         assert_eq!(hint.as_deref(), Some("weft ps -a"));
     });
 }
+
+/// Looking is harmless also at the moment when a container is being made or removed.
+#[test]
+fn a_look_at_any_moment_disturbs_nobody() {
+    const CONTAINERS: usize = 24;
+    block_on(async {
+        let place = Place::new("apilook2");
+        let mut lookers = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let mut client = place.containers.clone();
+            lookers.spawn(async move {
+                loop {
+                    client.list(ListContainersRequest { all: true }).await.expect("list");
+                }
+            });
+        }
+        for number in 0..CONTAINERS {
+            let config = place.task("", &format!("web.{number}"), &["true"]);
+            let id = config.id.clone();
+            let (exit, _, _) = place.lab.run(config).await;
+            assert_eq!((exit.code, exit.signal), (0, None), "container {number}");
+            place.lab.embedded.remove(&id).await.expect("remove");
+        }
+        lookers.abort_all();
+        while let Some(ended) = lookers.join_next().await {
+            assert!(ended.is_err_and(|error| error.is_cancelled()), "a look failed");
+        }
+    });
+}
