@@ -19,16 +19,20 @@ use weft_proto::{
     tls::JoinToken,
     v1::{
         IssueCertificateRequest, IssueCertificateResponse, RenewCertificateRequest,
-        RenewCertificateResponse, RootCertificateRequest, RootCertificateResponse,
-        join_service_server::JoinService,
+        RenewCertificateResponse, RenewExpiredCertificateRequest, RootCertificateRequest,
+        RootCertificateResponse, join_service_server::JoinService,
     },
 };
 
 use crate::{
     api::{Api, caller_of, cluster, origin_of},
-    ca::{Grant, IssueError, JoinRefused, RefusalReason, Subject, check_token, csr::proven_key},
+    ca::{
+        Grant, IssueError, JoinRefused, RefusalReason, Subject, check_token, csr::proven_key,
+        prove_member,
+    },
     clock::system_time,
     dispatcher::grpc::manager_peer,
+    gate::Denied,
     manager::Manager,
 };
 
@@ -66,14 +70,54 @@ impl JoinService for Api {
         let id = caller_of(&request)?.node();
         let id = id.ok_or_else(|| Status::permission_denied("only a node renews"))?;
         let state = manager.current().await?;
-        let node = state.node(id).ok_or_else(|| Status::permission_denied("no member"))?;
-        let certificate = sign(&manager, &state, node, &request.get_ref().csr)?;
-        Ok(Response::new(RenewCertificateResponse {
-            certificate,
-            role: role(node.spec.role).into(),
-            root_certificate: cluster::authority(&state)?.root_pem().to_owned(),
-        }))
+        let response = renew(&manager, &state, &id.to_string(), &request.get_ref().csr)?;
+        Ok(Response::new(response))
     }
+
+    async fn renew_expired_certificate(
+        &self,
+        request: Request<RenewExpiredCertificateRequest>,
+    ) -> Result<Response<RenewCertificateResponse>, Status> {
+        let manager = self.manager()?;
+        let source = origin_of(&request)?.source;
+        let state = manager.current().await?;
+        let id = prove(&manager, &state, request.get_ref(), source)?;
+        let response = renew(&manager, &state, &id, &request.get_ref().csr)?;
+        Ok(Response::new(response))
+    }
+}
+
+/// A new certificate for a member, with the role it has now.
+fn renew(
+    manager: &Manager,
+    state: &State,
+    id: &str,
+    csr: &[u8],
+) -> Result<RenewCertificateResponse, Status> {
+    let member = id.parse().ok().and_then(|id| state.node(id));
+    let node = member.ok_or_else(|| Status::from(Denied::NotMember { node: id.to_owned() }))?;
+    Ok(RenewCertificateResponse {
+        certificate: sign(manager, state, node, csr)?,
+        role: role(node.spec.role).into(),
+        root_certificate: cluster::authority(state)?.root_pem().to_owned(),
+    })
+}
+
+/// The ID of the node whose certificate has expired and whose key made the request.
+fn prove(
+    manager: &Manager,
+    state: &State,
+    request: &RenewExpiredCertificateRequest,
+    source: Option<IpAddr>,
+) -> Result<String, Status> {
+    hold_back(manager, source)?;
+    let roots = cluster::authority(state)?.root_pem().to_owned();
+    let proved = prove_member(&roots, &request.certificate, &request.csr);
+    proved.map(|peer| peer.node_id).map_err(|error| {
+        count_wrong(manager, source);
+        let hint = "join the cluster anew: weft cluster join";
+        hinted(Code::Unauthenticated, error.to_string(), Some(hint))
+    })
 }
 
 /// Checks the token, adds the node, and signs its key with the token's role.
@@ -167,11 +211,15 @@ fn hold_back(manager: &Manager, source: Option<IpAddr>) -> Result<(), Status> {
 }
 
 fn note_wrong(manager: &Manager, source: Option<IpAddr>, reason: RefusalReason) {
-    let Some(source) = source else { return };
-    let mut throttle = manager.core.wrong_tokens.lock().expect("no holder panics");
-    if throttle.failed(source, manager.core.clock.now()) {
-        warn!(%source, ?reason, "wrong join tokens; further ones of this source are held back");
+    if count_wrong(manager, source) {
+        warn!(?source, ?reason, "wrong join tokens; further ones of this source are held back");
     }
+}
+
+/// Counts a wrong secret or proof; true for the one that is one too many.
+fn count_wrong(manager: &Manager, source: Option<IpAddr>) -> bool {
+    let mut throttle = manager.core.wrong_tokens.lock().expect("no holder panics");
+    source.is_some_and(|source| throttle.failed(source, manager.core.clock.now()))
 }
 
 /// The node as it will stand in the state, but for its ID.

@@ -1,6 +1,8 @@
 //! The dispatcher's core on a plain state: no Raft, no gRPC, and a clock that stands still until
 //! everybody waits.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -1,5 +1,7 @@
 //! Who may call what: every method of the schema times every kind of caller, through the gate itself.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "api/support.rs"]
 #[allow(dead_code)]
 mod support;
@@ -66,6 +68,7 @@ fn allowed(path: &str) -> &'static str {
         ("weft.v1.ClusterService", "Init" | "Join" | "Leave") | ("weft.v1.ContainerService", _) => {
             "L"
         }
+        ("weft.v1.JoinService", "RenewExpiredCertificate") => "MWA",
         ("weft.v1.JoinService", "RenewCertificate") | ("weft.v1.DispatcherService", _) => "MW",
         ("weft.v1.JoinService", _) => "LMWCA",
         ("weft.v1.RaftService" | "weft.v1.AgentService", _) => "M",

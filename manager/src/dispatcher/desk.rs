@@ -22,8 +22,10 @@ use crate::{
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// How long a worker may take nothing although there is something for it.
 const LAG_MAX: Duration = Duration::from_secs(10);
-/// Most reports in one entry of the log.
-const REPORTS_MAX: usize = 1_000;
+/// Most reports in one entry of the log: with their texts cut they stay far below its limit.
+const REPORTS_MAX: usize = 100;
+/// Most characters of a report's text; the state keeps no more either.
+const TEXT_MAX: usize = 1_000;
 
 /// What serves sessions.
 #[derive(Clone)]
@@ -183,8 +185,8 @@ impl<L: Ledger> Session<'_, L> {
     /// Writes what is new in the reports; a worker repeats itself after a broken session.
     async fn report(&mut self, reports: Reports) -> Result<(), SessionEnd> {
         let state = self.desk.ledger.view();
-        let news: Vec<_> =
-            reports.reports.into_iter().filter(|report| is_news(&state, report)).collect();
+        let news = reports.reports.into_iter().filter(|report| is_news(&state, report));
+        let news: Vec<_> = news.map(cut).collect();
         for batch in news.chunks(REPORTS_MAX) {
             let command = Command::Report { node: self.node, reports: batch.to_vec() };
             self.desk.write(vec![command]).await?;
@@ -266,6 +268,12 @@ fn gather(
         }
     }
     (first, None)
+}
+
+/// The report without the rest of texts that are too long.
+fn cut(report: TaskReport) -> TaskReport {
+    let cut = |text: String| text.chars().take(TEXT_MAX).collect();
+    TaskReport { message: cut(report.message), error: cut(report.error), ..report }
 }
 
 fn is_news(state: &State, report: &TaskReport) -> bool {

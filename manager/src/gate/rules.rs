@@ -21,6 +21,8 @@ impl Callers {
     pub const API: Self = Self(Self::LOCAL.0 | Self::MANAGER.0 | Self::CLIENT.0);
     /// Every member.
     pub const NODE: Self = Self(Self::MANAGER.0 | Self::WORKER.0);
+    /// Members, and those who are about to prove that they are.
+    pub const NODE_TO_BE: Self = Self(Self::NODE.0 | Self::ANONYMOUS.0);
     /// All that are not turned away for what they are.
     pub const ALL: Self = Self(Self::API.0 | Self::NODE.0 | Self::ANONYMOUS.0);
     /// Everybody that the cluster knows.
@@ -123,6 +125,8 @@ pub const RULES: &[Rule] = &[
     // The token is what admits; a certificate of before adds nothing to it.
     call("/weft.v1.JoinService/IssueCertificate", Callers::ALL, Leader),
     call("/weft.v1.JoinService/RenewCertificate", Callers::NODE, Leader),
+    // A node whose certificate has expired proves with its key who it is.
+    call("/weft.v1.JoinService/RenewExpiredCertificate", Callers::NODE_TO_BE, Leader),
     call("/weft.v1.RaftService/Call", Callers::MANAGER, Manager),
     stream("/weft.v1.DispatcherService/Session", Callers::NODE, Leader),
     call("/weft.v1.DispatcherService/Leave", Callers::NODE, Leader),

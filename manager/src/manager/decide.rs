@@ -1,16 +1,18 @@
 //! From a wish to a decided change: look, choose, try on a copy, write.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tonic::Status;
+use tonic::{Code, Status};
 use weft_model::{Command, Proposal, Rejected, RequestId, State, spec::Invalid};
-use weft_proto::convert::status::{invalid, refused};
+use weft_proto::convert::status::{hinted, invalid, refused};
 
 use super::{Core, Manager, read_failed, write_failed};
 use crate::ids::IdSource;
 
 /// How often something is chosen anew because what was chosen had been taken meanwhile.
 const CHOICES_MAX: usize = 4;
+/// How long a call waits for its turn to choose: as long as one write may take.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 impl Manager {
     /// The state with everything that was committed anywhere before this call.
@@ -44,7 +46,11 @@ impl Core {
         request: Option<RequestId>,
         mut choose: impl FnMut(&State, &mut dyn IdSource) -> Result<Command, Status>,
     ) -> Result<(String, Arc<State>), Status> {
-        let _deciding = self.deciding.lock().await;
+        let turn = tokio::time::timeout(TURN_WAIT, self.deciding.lock()).await;
+        let _deciding = turn.map_err(|_| {
+            let message = format!("other calls have been waiting for {TURN_WAIT:?}");
+            hinted(Code::Unavailable, message, Some("retry with the same request id"))
+        })?;
         let mut last = None;
         for _ in 0..CHOICES_MAX {
             let state = self.current().await?;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tonic::Code;
 use weft_model::spec::Role;
 use weft_proto::v1::{
-    CreateNetworkRequest, GetNodeRequest, ListNodesRequest, NetworkSpec, Role as WireRole,
-    UpdateNodeRequest, network_service_client::NetworkServiceClient,
+    CreateNetworkRequest, GetNodeRequest, ListNodesRequest, NetworkSpec, RemoveNodeRequest,
+    Role as WireRole, UpdateNodeRequest, network_service_client::NetworkServiceClient,
     node_service_client::NodeServiceClient,
 };
 
@@ -119,4 +119,42 @@ async fn a_demoted_manager_loses_its_vote_and_a_promoted_worker_gets_one() {
         (voters(&worker).len() == 3 && worker.manager().view().cluster().is_some()).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_demoted_hands_over_first() {
+    let Cluster { nodes, mut _sessions } = three().await;
+    let leader = nodes.iter().position(|node| node.manager().is_leader()).unwrap();
+    let other = &nodes[(leader + 1) % 3];
+    let request = UpdateNodeRequest {
+        node: nodes[leader].id.to_string(),
+        role: Some(WireRole::Worker.into()),
+        ..Default::default()
+    };
+    NodeServiceClient::new(other.local()).update(request).await.unwrap();
+    wait_for("another leader and two voters", || async {
+        let store = other.manager().store().clone();
+        let voters: Vec<_> = store.voters().iter().map(|voter| voter.number).collect();
+        let leads = store.leadership().borrow().leader.as_ref().map(|leader| leader.number);
+        let gone = nodes[leader].number;
+        (voters.len() == 2 && !voters.contains(&gone) && leads != Some(gone)).then_some(())
+    })
+    .await;
+    create(other, "after", "").await.unwrap();
+    // The sessions that the old leader had have ended, and say that another one leads.
+    let end = _sessions.remove(0).end().await;
+    assert_eq!(end.code(), Code::Unavailable, "{end:?}");
+}
+
+#[tokio::test]
+async fn a_removed_node_is_cut_off_by_way_of_a_follower_too() {
+    let Cluster { nodes, _sessions } = three().await;
+    let follower = nodes.iter().find(|node| !node.manager().is_leader()).unwrap();
+    let worker = follower.join("w", Role::Worker).await;
+    let session = worker.session(follower).await.unwrap();
+    let request = RemoveNodeRequest { node: "w".into(), force: true, request_id: String::new() };
+    NodeServiceClient::new(follower.local()).remove(request).await.unwrap();
+    let end = tokio::time::timeout(std::time::Duration::from_secs(2), session.end()).await;
+    let end = end.expect("the session goes on after the node was removed");
+    assert_eq!(end.code(), Code::PermissionDenied, "{end:?}");
 }

@@ -5,14 +5,14 @@ use weft_manager::ca::{join_token, new_secret, throttle::BURST};
 use weft_model::{Command, Proposal, command::Force, object::NodeState, spec::Role};
 use weft_proto::{
     convert::node::description,
-    tls::{JoinToken, NodeKey},
+    tls::{Identity, JoinToken, LiveIdentity, NodeKey, anonymous_channel},
     v1::{
-        ListNodesRequest, Role as WireRole, UpdateNodeRequest,
-        node_service_client::NodeServiceClient,
+        ListNodesRequest, RenewExpiredCertificateRequest, Role as WireRole, UpdateNodeRequest,
+        join_service_client::JoinServiceClient, node_service_client::NodeServiceClient,
     },
 };
 
-use crate::support::{Node, describe, refused, wait_for};
+use crate::support::{Node, describe, host_port, refused, wait_for};
 
 #[tokio::test]
 async fn a_token_gives_its_role_and_a_retry_the_same_node() {
@@ -141,4 +141,37 @@ async fn a_newer_session_ends_the_older_and_silence_is_noticed() {
     .await;
     let _back = worker.session_of(&node, "third").await.unwrap();
     assert_eq!(state(), NodeState::Ready, "back at once");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_and_its_key_are_enough_to_renew() {
+    let node = Node::first().await;
+    let key = NodeKey::generate().unwrap();
+    let about = describe("w", "127.0.0.1:9".parse().unwrap());
+    let answer = node.issue(node.join_request(&key, Role::Worker, &about)).await.unwrap();
+    let identity = node.identity_of(&answer, &key);
+    let channel = anonymous_channel(&LiveIdentity::new(identity.clone()), &host_port(node.address));
+    let mut client = JoinServiceClient::new(channel);
+    // That it has expired makes no difference here: it is not what the connection shows.
+    let good = RenewExpiredCertificateRequest {
+        csr: key.csr_der().unwrap(),
+        certificate: identity.certificate_der().to_vec(),
+    };
+    let renewed = client.renew_expired_certificate(good.clone()).await.unwrap().into_inner();
+    let renewed =
+        Identity::from_pem(&renewed.certificate, &key.pem(), &renewed.root_certificate).unwrap();
+    assert_eq!(renewed.subject().node_id, answer.node_id);
+
+    let mut bad = good.clone();
+    bad.csr = NodeKey::generate().unwrap().csr_der().unwrap();
+    refused(client.renew_expired_certificate(bad).await, Code::Unauthenticated);
+    let mut bad = good.clone();
+    bad.certificate.clear();
+    refused(client.renew_expired_certificate(bad).await, Code::Unauthenticated);
+    let id = answer.node_id.parse().unwrap();
+    let command = Command::RemoveNode { id, force: Force::Yes };
+    let proposal = Proposal { commands: vec![command], ..Default::default() };
+    let (_, outcome) = node.manager().store().propose(proposal).await.unwrap();
+    outcome.into_result().unwrap();
+    refused(client.renew_expired_certificate(good).await, Code::PermissionDenied);
 }

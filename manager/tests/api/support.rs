@@ -39,9 +39,12 @@ use weft_proto::{
         server_config, unix_channel, unix_incoming,
     },
     v1::{
-        IssueCertificateRequest, IssueCertificateResponse, RenewCertificateRequest, SessionRequest,
-        SessionResponse, dispatcher_service_client::DispatcherServiceClient,
-        join_service_client::JoinServiceClient, session_request, session_response,
+        AgentLogsRequest, IssueCertificateRequest, IssueCertificateResponse, LogRecord, LogStream,
+        RenewCertificateRequest, SessionRequest, SessionResponse,
+        agent_service_server::{AgentService, AgentServiceServer},
+        dispatcher_service_client::DispatcherServiceClient,
+        join_service_client::JoinServiceClient,
+        session_request, session_response,
     },
 };
 
@@ -63,6 +66,29 @@ pub struct Node {
     pub description: NodeDescription,
     dir: TempDir,
     _servers: JoinSet<()>,
+}
+
+/// What a worker answers about its tasks: one line that names the task, and one on its errors.
+struct Agent;
+
+#[tonic::async_trait]
+impl AgentService for Agent {
+    type LogsStream = tokio_stream::Iter<std::vec::IntoIter<Result<LogRecord, Status>>>;
+
+    async fn logs(
+        &self,
+        request: Request<AgentLogsRequest>,
+    ) -> Result<tonic::Response<Self::LogsStream>, Status> {
+        let task = request.into_inner().task_id;
+        let line = |stream: LogStream, text: String| {
+            Ok(LogRecord { time: None, stream: stream.into(), data: text.into_bytes() })
+        };
+        let lines = vec![
+            line(LogStream::Stdout, format!("out of {task}")),
+            line(LogStream::Stderr, format!("err of {task}")),
+        ];
+        Ok(tonic::Response::new(tokio_stream::iter(lines)))
+    }
 }
 
 /// A session as a worker has it.
@@ -209,7 +235,8 @@ impl Node {
     pub async fn renew(&self, via: &Self) -> Result<Role, Status> {
         let key = NodeKey::generate().unwrap();
         let mut client = JoinServiceClient::new(self.channel_to(via));
-        let request = RenewCertificateRequest { csr: key.csr_der().unwrap() };
+        let csr = key.csr_der().unwrap();
+        let request = RenewCertificateRequest { csr };
         let answer = client.renew_certificate(request).await?.into_inner();
         let identity =
             Identity::from_pem(&answer.certificate, &key.pem(), &answer.root_certificate).unwrap();
@@ -240,7 +267,7 @@ impl Node {
         let dir = TempDir::new().unwrap();
         let mut servers = JoinSet::new();
         let tcp = tls::incoming(listener, server_config(&live), AcceptLimits::default());
-        let routes = add_services(Routes::default(), slot.clone());
+        let routes = add_services(Routes::new(AgentServiceServer::new(Agent)), slot.clone());
         let router = serve::server().layer(gate.clone()).add_routes(routes.clone());
         servers.spawn(async move { router.serve_with_incoming(tcp).await.unwrap() });
         let unix = unix_incoming(bind_unix(&dir.path().join("weft.sock")).unwrap());

@@ -107,3 +107,50 @@ impl fmt::Debug for MemberVerifier {
         f.write_str("MemberVerifier")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::super::config::server_config;
+    use super::super::identity::Identity;
+    use super::super::testing::TestCa;
+    use super::*;
+
+    /// Whether a manager that wants node `wanted` believes this server.
+    async fn believes(manager: &LiveIdentity, server: Identity, wanted: &str) -> bool {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let acceptor = TlsAcceptor::from(server_config(&LiveIdentity::new(server)));
+        let serving = async {
+            let mut stream = acceptor.accept(near).await?;
+            stream.write_all(b"!").await
+        };
+        let calling = async {
+            let name = ServerName::try_from("weft-manager").unwrap();
+            let connector = TlsConnector::from(member_client_config(manager, wanted));
+            connector.connect(name, far).await?.read_u8().await
+        };
+        let (_, heard) = tokio::join!(serving, calling);
+        heard.is_ok()
+    }
+
+    #[tokio::test]
+    async fn only_the_node_that_was_called_is_believed_in_whatever_role() {
+        let (ours, other) = (TestCa::new("c1"), TestCa::new("c1"));
+        let manager = LiveIdentity::new(ours.manager("m1"));
+        let roots = &ours.root_pem;
+        let table = [
+            (ours.worker("w1"), true),
+            (ours.manager("w1"), true),
+            (ours.worker("w2"), false),
+            (ours.issue(Role::Client, "w1", "c1", roots), false),
+            (ours.issue(Role::Worker, "w1", "c2", roots), false),
+            (other.worker("w1"), false),
+        ];
+        for (server, expected) in table {
+            let subject = server.subject().clone();
+            assert_eq!(believes(&manager, server, "w1").await, expected, "{subject:?}");
+        }
+    }
+}
