@@ -51,8 +51,8 @@ fn advance(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
         }
     }
     let phases: Vec<_> = slots::of(draft.state(), service)
-        .into_iter()
-        .filter_map(|(_, tasks)| {
+        .into_values()
+        .filter_map(|tasks| {
             let (phase, former) = phase(draft, service, &tasks)?;
             Some((phase, former, tasks))
         })
