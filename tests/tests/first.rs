@@ -45,11 +45,11 @@ fn three_hosts_replicas_on_each_reach_each_other_by_name() {
             client.pings(&address);
         }
         client.pings("web");
-        let answers: BTreeSet<String> = (0..12)
+        let answers: BTreeSet<String> = (0..64)
             .map(|_| client.tcp("web", 80).expect("a connection to the service"))
             .map(|said| said.split(' ').next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(answers.len(), 6, "every task is asked in turn: {answers:?}");
+        assert_eq!(answers.len(), 6, "every task is asked: {answers:?}");
     }
     let list =
         lab.host(1).weft(&["service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}"]);

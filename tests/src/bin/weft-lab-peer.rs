@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-const USAGE: &str = "usage: weft-lab-peer serve PORT | udp HOST PORT COUNT | flow HOST PORT";
+const USAGE: &str =
+    "usage: weft-lab-peer serve PORT | tcp HOST PORT | udp HOST PORT COUNT | flow HOST PORT";
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between the lines of a flow.
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["serve", port] => serve(port.parse().expect(USAGE)),
+        ["tcp", host, port] => tcp(host, port.parse().expect(USAGE)),
         ["udp", host, port, count] => {
             udp(host, port.parse().expect(USAGE), count.parse().expect(USAGE))
         }
@@ -70,6 +72,19 @@ fn serve(port: u16) -> std::io::Result<()> {
             Ok(())
         });
     }
+    Ok(())
+}
+
+/// Prints the first line that the server says.
+fn tcp(host: &str, port: u16) -> std::io::Result<()> {
+    let stream = TcpStream::connect_timeout(&resolve(host, port)?, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(std::io::Error::other("the server closed without a word"));
+    }
+    print!("{line}");
     Ok(())
 }
 

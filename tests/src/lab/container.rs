@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{PATIENCE, command::Output, host::Host, wait::eventually};
+use super::{
+    PATIENCE,
+    command::{Output, weft_binary},
+    host::Host,
+    wait::eventually,
+};
 
 /// A container of one host.
 #[derive(Clone)]
@@ -70,9 +75,18 @@ impl<'a> Container<'a> {
         eventually(&format!("{} pings {target}", self.id), PATIENCE, || self.ping(target));
     }
 
-    /// What a TCP server says to one who only listens.
+    /// What the server `peer serve` says to a new TCP connection: its name and whom it sees.
     pub fn tcp(&self, host: &str, port: u16) -> Result<String, String> {
-        self.sh(&format!("nc -w 2 {host} {port} </dev/null")).text()
+        self.exec(&["peer", "tcp", host, &port.to_string()]).text()
+    }
+
+    /// A program that is left running in the container; it ends with the lab.
+    pub fn spawn(&self, argv: &[&str]) -> std::process::Child {
+        let program = weft_binary().display().to_string();
+        let mut args = vec![program.as_str(), "exec", self.id.as_str()];
+        args.extend(argv);
+        let mut command = self.host.command(&args);
+        command.stdout(std::process::Stdio::piped()).spawn().expect("weft can be started")
     }
 
     /// What the server `peer serve` answers to one packet of UDP.

@@ -46,7 +46,7 @@ impl Host {
         ));
         space.sh(&format!(
             "ip addr add 10.99.0.{number}/24 dev eth0; ip -6 addr add fd99::{number}/64 dev eth0 nodad; \
-             ip link set eth0 up; ip route add default via 10.99.0.254; \
+             ip link set eth0 addrgenmode none; ip link set eth0 up; ip route add default via 10.99.0.254; \
              ip -6 route add default via fd99::fe"
         ));
         Self { number, space, dir, cgroups, daemon: RefCell::default() }
@@ -179,11 +179,22 @@ impl Host {
         output
     }
 
+    /// The words of `weft ARGS`, for [`Self::command`].
+    pub fn weft_argv(&self, args: &[&str]) -> Vec<String> {
+        let program = weft_binary().display().to_string();
+        std::iter::once(program).chain(args.iter().map(|arg| (*arg).to_owned())).collect()
+    }
+
     /// Runs a shell script on this host.
     pub fn sh(&self, script: &str) -> Output {
         let mut output = self.space.run(&["sh", "-ec", script], &[("WEFT_HOST", &self.uri())]);
         output.command = format!("{}# {script}", self.name());
         output
+    }
+
+    /// Runs a program on this host to its end.
+    pub fn run(&self, argv: &[&str]) -> Output {
+        self.space.run(argv, &[])
     }
 
     /// A command to be started on this host.

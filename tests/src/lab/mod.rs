@@ -10,6 +10,7 @@ mod rootfs;
 pub mod snapshot;
 mod space;
 pub mod teardown;
+mod upstream;
 pub mod wait;
 
 use std::{
@@ -37,6 +38,7 @@ pub struct Lab {
     switch: Space,
     name: String,
     dir: PathBuf,
+    cgroups: Cgroups,
     // Last: it ends what is left when the others are gone.
     guardian: Guardian,
 }
@@ -56,7 +58,7 @@ impl Lab {
         switch.sh("ip link add br0 type bridge && ip link set br0 up \
              && ip addr add 10.99.0.254/24 dev br0 && ip -6 addr add fd99::fe/64 dev br0 nodad");
         let hosts = (1..=count).map(|n| Host::new(n, &dir, &switch, &cgroups)).collect();
-        Self { hosts, switch, name: name.to_owned(), dir, guardian }
+        Self { hosts, switch, name: name.to_owned(), dir, cgroups, guardian }
     }
 
     /// A cluster of `managers` managers (hosts 1 to `managers`) and `workers` workers behind them.
@@ -97,6 +99,12 @@ impl Lab {
             let ready = text.lines().filter(|line| line.eq_ignore_ascii_case("ready")).count();
             if ready == count { Ok(()) } else { Err(format!("{ready} of {count}: {text}")) }
         });
+    }
+
+    /// More hosts on the same switch, numbered from `first`, with no daemon running.
+    pub fn more_hosts(&self, first: usize, count: usize) -> Vec<Host> {
+        let numbers = first..first + count;
+        numbers.map(|n| Host::new(n, &self.dir, &self.switch, &self.cgroups)).collect()
     }
 
     /// Host `n`, from 1.

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use super::host::Host;
 
-/// What each part is asked with. Counters, ages and learned states are not part of it: they change
-/// by themselves.
+/// What each part is asked with. Counters, timers, ages, and the multicast and anycast addresses that
+/// the kernel itself listens on are not part of it: they change by themselves.
 const PARTS: &[(&str, &str)] = &[
     (
         "links",
-        "ip -d -o link | sed -E 's/(qlen|promiscuity|allmulti) [0-9]+//g; s/(hello|tcn|topology_change|gc)_timer +[0-9.]+//g'",
+        "ip -d -o link | sed -E 's/(qlen|promiscuity|allmulti) [0-9]+//g; s/[a-z_]+_timer +[0-9.]+//g'",
     ),
     ("addresses", "ip -o addr | sed -E 's/(valid|preferred)_lft [^ ]+//g'"),
     (
         "routes",
-        "ip route show table all; ip -6 route show table all | grep -v '^multicast'; ip rule; ip -6 rule",
+        "ip -4 route show table all; ip -6 route show table all | grep -vE '^(multicast|anycast)'; ip rule; ip -6 rule",
     ),
-    ("fdb", "bridge -d fdb show | sed -E 's/ (used|updated) [0-9/]+//g'"),
+    ("fdb", "bridge -d fdb show | grep -vE '^(33:33|01:00:5e):' | sed -E 's/ (used|updated) [0-9/]+//g'"),
     ("neighbours", "ip neigh show nud permanent; ip -6 neigh show nud permanent"),
     (
         "nftables",
