@@ -83,6 +83,28 @@ impl Server {
         udp: UdpSocket,
         tcp: TcpListener,
     ) -> Result<(), ServeError> {
+        self.register(key, Some(asker), udp, tcp)
+    }
+
+    /// Serves a sandbox as soon as [`Self::update`] has said who it is. Until then its queries
+    /// wait in the sockets: one that is on no network yet would be told that its names do not
+    /// exist.
+    pub fn add_unknown(
+        &self,
+        key: &str,
+        udp: UdpSocket,
+        tcp: TcpListener,
+    ) -> Result<(), ServeError> {
+        self.register(key, None, udp, tcp)
+    }
+
+    fn register(
+        &self,
+        key: &str,
+        asker: Option<Asker>,
+        udp: UdpSocket,
+        tcp: TcpListener,
+    ) -> Result<(), ServeError> {
         let mut running = self.lock();
         if running.contains_key(key) {
             return Err(ServeError::Exists { key: key.into() });

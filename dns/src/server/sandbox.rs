@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use rand::Rng;
+use tokio::sync::watch;
 
 use super::Shared;
 use crate::answer::{Answer, Foreign, Transport, answer};
@@ -19,6 +20,8 @@ use crate::wire::Rcode;
 pub(crate) struct Sandbox {
     shared: Arc<Shared>,
     asker: ArcSwap<Asker>,
+    /// Whether it has been said who it is.
+    known: watch::Sender<bool>,
     quota: Quota,
     pub(crate) counters: Counters,
 }
@@ -33,10 +36,12 @@ pub(crate) enum Step<F> {
 }
 
 impl Sandbox {
-    pub(crate) fn new(shared: Arc<Shared>, asker: Asker) -> Self {
+    /// Without an asker nothing is read from its sockets until [`Self::update`].
+    pub(crate) fn new(shared: Arc<Shared>, asker: Option<Asker>) -> Self {
         Self {
             shared,
-            asker: ArcSwap::from_pointee(asker),
+            known: watch::Sender::new(asker.is_some()),
+            asker: ArcSwap::from_pointee(asker.unwrap_or_default()),
             quota: Quota::new(Instant::now()),
             counters: Counters::default(),
         }
@@ -44,6 +49,13 @@ impl Sandbox {
 
     pub(crate) fn update(&self, asker: Asker) {
         self.asker.store(Arc::new(asker));
+        self.known.send_if_modified(|known| !std::mem::replace(known, true));
+    }
+
+    /// Returns when it has been said who it is.
+    pub(crate) async fn known(&self) {
+        // The other end is this value's own, so it is not closed meanwhile.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// Answers a message into `out`, or says what is to be awaited for the reply.

@@ -21,6 +21,7 @@ const READ: usize = 4096;
 
 /// Serves until dropped.
 pub(super) async fn serve(sandbox: Arc<Sandbox>, listener: TcpListener) {
+    sandbox.known().await;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

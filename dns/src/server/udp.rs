@@ -22,6 +22,7 @@ const DNS_PORT: u16 = 53;
 
 /// Serves until dropped.
 pub(super) async fn serve(sandbox: Arc<Sandbox>, socket: Arc<UdpSocket>, own_port: u16) {
+    sandbox.known().await;
     let mut side = Side {
         sandbox,
         socket: socket.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -52,6 +52,27 @@ async fn sandboxes_come_and_go() {
     assert!(matches!(server.remove("c1"), Err(ServeError::Unknown { .. })));
     assert!(matches!(server.update("c1", asker(&[])), Err(ServeError::Unknown { .. })));
     assert!(server.stats("c1").is_none());
+}
+
+/// Who is on no network would be told that its names do not exist.
+#[tokio::test]
+async fn queries_wait_until_it_is_known_who_asks() {
+    let server = Server::new(zones(Synced::Complete), tokio::runtime::Handle::current());
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    server.add_unknown("c1", udp, tcp).unwrap();
+    let query = message("web.", RecordType::A).to_vec().unwrap();
+    let socket = client(address).await;
+    socket.send(&query).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    write_tcp(&mut stream, &query).await.unwrap();
+    let none = tokio::time::timeout(Duration::from_millis(100), socket.recv(&mut [0; 512])).await;
+    assert!(none.is_err(), "answered without knowing whom");
+    server.update("c1", asker(&["n1"])).unwrap();
+    for reply in [receive(&socket).await.unwrap(), read_tcp(&mut stream).await.unwrap()] {
+        let reply = Message::from_vec(&reply).unwrap();
+        assert_eq!(reply.answers[0].data.ip_addr(), Some(ip("10.0.1.10")));
+    }
 }
 
 /// While no server runs, queries wait in sockets that somebody else holds too.
