@@ -180,10 +180,9 @@ impl Driver {
             attachments: task.attachments.clone(),
         };
         if let Some(dns) = created.dns {
-            let asker = weft_dns::Asker::default();
             self.context
                 .names
-                .add(&self.id.to_string(), asker, dns.udp, dns.tcp)
+                .add_unknown(&self.id.to_string(), dns.udp, dns.tcp)
                 .map_err(End::failed)?;
         }
         let resolving = make::resolving(task);
@@ -226,10 +225,9 @@ impl Driver {
         let sandbox = plumbed(found).ok_or("its configuration is lost")?;
         let dns =
             self.context.runtime.dns_sockets(&found.id).await.map_err(|error| error.to_string())?;
-        let asker = weft_dns::Asker::default();
         self.context
             .names
-            .add(&self.id.to_string(), asker, dns.udp, dns.tcp)
+            .add_unknown(&self.id.to_string(), dns.udp, dns.tcp)
             .map_err(|error| error.to_string())?;
         self.context.plumbing.put(self.id, sandbox);
         self.context.plumbing.look_again();
