@@ -1,0 +1,27 @@
+//! What every figure is given.
+
+use crate::{cluster::Cluster, ours::Ours, report::Page, swarm::Swarm};
+
+/// Where to start clusters and where to write.
+pub struct Bench {
+    pub page: Page,
+    with_peer: bool,
+}
+
+impl Bench {
+    /// With the peer, unless `PEER` is 0.
+    pub fn new() -> Self {
+        let without = std::env::var_os("PEER").is_some_and(|value| value == "0");
+        Self { page: Page::new(), with_peer: !without }
+    }
+
+    /// A cluster of ours; the first hosts are its managers.
+    pub fn ours(&self, name: &str, managers: usize, workers: usize) -> Box<dyn Cluster> {
+        Box::new(Ours::new(name, managers, workers))
+    }
+
+    /// A cluster of the peer's, of the same size, if it is wanted.
+    pub fn peer(&self, name: &str, managers: usize, workers: usize) -> Option<Box<dyn Cluster>> {
+        self.with_peer.then(|| Box::new(Swarm::new(name, managers, workers)) as Box<dyn Cluster>)
+    }
+}

@@ -1,0 +1,50 @@
+//! The figures that the project promises, each as a ratio to a peer or a limit that is measured in the
+//! same run: `make bench`, or `cargo bench --profile dev -p weft-tests --bench figures -- NAME...` for some of them.
+//! They are written to `docs/benchmarks.md`. `PEER=0` leaves Docker Swarm out.
+//!
+//! Needs root, `target/release/weft`, and what `deploy/bench.sh` installs.
+#![forbid(unsafe_code)]
+
+mod byhand;
+mod cluster;
+mod create;
+mod figure;
+mod flow;
+mod image;
+mod memory;
+mod names;
+mod ours;
+mod outage;
+mod report;
+mod stats;
+mod swarm;
+
+use std::process::ExitCode;
+
+/// Every figure by its name, in the order of the page.
+const FIGURES: [(&str, fn(&figure::Bench)); 5] = [
+    ("flow", flow::run),
+    ("create", create::run),
+    ("names", names::run),
+    ("memory", memory::run),
+    ("outage", outage::run),
+];
+
+fn main() -> ExitCode {
+    // Cargo adds flags of its own.
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let unknown = wanted.iter().find(|word| FIGURES.iter().all(|(name, _)| name != word));
+    if let Some(unknown) = unknown {
+        eprintln!("error: there is no figure {unknown}");
+        return ExitCode::from(2);
+    }
+    let bench = figure::Bench::new();
+    for (name, run) in FIGURES {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            eprintln!("measuring {name}");
+            run(&bench);
+        }
+    }
+    ExitCode::SUCCESS
+}
