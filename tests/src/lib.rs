@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod lab;
+pub mod sim;
 
 pub use lab::{
     Lab,

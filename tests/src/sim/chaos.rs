@@ -1,0 +1,94 @@
+//! What is done to the cluster, as the seed says.
+
+use std::time::Duration;
+
+use rand::{RngExt as _, rngs::StdRng};
+
+use super::{
+    HOSTS, MANAGERS,
+    host::Death,
+    net::{HostId, Weather},
+};
+
+/// One thing that is done.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    Kill(HostId, Death),
+    Start(HostId),
+    Pause(HostId),
+    Resume(HostId),
+    /// These hosts are cut off from all others, both ways.
+    Split(Vec<HostId>),
+    /// The leader of the moment and one more host are cut off.
+    SplitLeader,
+    /// Messages go one way only.
+    OneWay {
+        from: HostId,
+        to: HostId,
+    },
+    Heal,
+    Weather(Weather),
+    /// How long a disk takes to sync.
+    SlowDisk(HostId, Duration),
+    /// The next operations of a kernel fail here and there.
+    Refusals(HostId),
+    /// Somebody removes something of ours in a kernel by hand.
+    Drift(HostId),
+}
+
+/// Longest time between two faults.
+const PAUSE: u64 = 1_500;
+/// Longest time a host is dead or asleep.
+const AWAY: u64 = 6_000;
+
+/// The next faults, each with the milliseconds until then.
+pub(super) fn next(random: &mut StdRng) -> Vec<(u64, Fault)> {
+    let at = random.random_range(50..PAUSE);
+    let host = random.random_range(1..=HOSTS);
+    let manager = random.random_range(1..=MANAGERS);
+    let away = at + random.random_range(100..AWAY);
+    match random.random_range(0..24) {
+        0..=2 => crash(random, manager, at, away),
+        3 | 4 => crash(random, host, at, away),
+        5 => (1..=MANAGERS)
+            .flat_map(|manager| {
+                let back = at + random.random_range(100..AWAY);
+                crash(random, manager, at, back)
+            })
+            .collect(),
+        6 | 7 => vec![(at, Fault::Pause(manager)), (away, Fault::Resume(manager))],
+        8 => vec![(at, Fault::Pause(host)), (away, Fault::Resume(host))],
+        9 | 10 => vec![(at, Fault::Split(vec![host]))],
+        11 => {
+            let other = random.random_range(1..=HOSTS);
+            vec![(at, Fault::Split(vec![host, other]))]
+        }
+        12 => vec![(at, Fault::SplitLeader)],
+        13 => {
+            let to = random.random_range(1..=HOSTS);
+            vec![(at, Fault::OneWay { from: host, to })]
+        }
+        14 => vec![(at, Fault::Weather(weather(random)))],
+        15 => vec![(at, Fault::Weather(Weather::FAIR))],
+        16 => {
+            let takes = Duration::from_millis(random.random_range(0..20));
+            vec![(at, Fault::SlowDisk(manager, takes))]
+        }
+        17 | 18 => vec![(at, Fault::Refusals(host))],
+        19 | 20 => vec![(at, Fault::Drift(host))],
+        _ => vec![(at, Fault::Heal)],
+    }
+}
+
+fn crash(random: &mut StdRng, host: HostId, at: u64, back: u64) -> Vec<(u64, Fault)> {
+    let death = if random.random() { Death::Killed } else { Death::PowerCut };
+    vec![(at, Fault::Kill(host, death)), (back, Fault::Start(host))]
+}
+
+fn weather(random: &mut StdRng) -> Weather {
+    Weather {
+        loss: random.random_range(3..100),
+        doubled: random.random_range(3..100),
+        jitter: Duration::from_millis(random.random_range(0..200)),
+    }
+}

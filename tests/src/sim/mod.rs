@@ -1,0 +1,44 @@
+//! A cluster in one thread, over a simulated network and clock, from one seed.
+//!
+//! Real: the replicated store, the leader's loops and controllers, the dispatcher's desk, the services;
+//! the worker's session, cache, task drivers, desired state, and the data plane's planner and loop.
+//! Simulated: time, the network, the disks of the stores, kernels and containers, and the faults that
+//! are done to all of them. A seed fixes everything that happens, so a run that fails can be repeated.
+//!
+//! Reading order: [`world`] (the run), `chaos`, `host`, `daemon`, `net`, `link`, `machine`, `client`,
+//! `audit` (checks all the time), `rest` (checks at the end).
+
+mod audit;
+mod chaos;
+mod client;
+mod clock;
+mod daemon;
+mod host;
+mod kernel;
+mod link;
+mod machine;
+mod net;
+mod request;
+mod rest;
+mod runtime;
+mod trace;
+pub mod world;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use world::{Ending, run};
+
+/// Hosts that are managers; they are workers, too.
+const MANAGERS: u8 = 3;
+/// All hosts.
+const HOSTS: u8 = 5;
+/// How much a host lives through at a time, and the shortest time that a message takes.
+const TICK: Duration = Duration::from_millis(5);
+/// How long a manager waits for somebody to lead before it sends a caller away.
+const LEADER_WAIT: Duration = Duration::from_secs(2);
+
+/// The host with this address.
+fn host_at(address: &str) -> Option<u8> {
+    let address: SocketAddr = address.parse().ok()?;
+    (1..=HOSTS).find(|host| daemon::address(*host) == address)
+}

@@ -1,0 +1,99 @@
+//! What must hold once nothing more is done to the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_model::{State, TaskState, spec::Mode};
+use weft_overlay::{Completeness, Driver, Scope};
+use weft_worker::{
+    container::Phase,
+    desired::{LocalSandboxes, Sorted},
+    plumbing::Source,
+    tasks,
+};
+
+use super::{
+    daemon::{host_name, node_id},
+    host::Host,
+};
+
+/// Services that are not what their users asked for.
+pub(super) fn services(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for service in state.services() {
+        let Mode::Replicated { replicas } = service.spec.mode else { continue };
+        let name = &service.spec.name;
+        let live: Vec<_> = state.tasks_of(service.id).filter(|task| task.is_live()).collect();
+        let running = live.iter().filter(|task| task.status.state == TaskState::Running).count();
+        let old = live.iter().filter(|task| task.spec_version != service.spec_version).count();
+        if live.len() != replicas as usize || running != live.len() || old > 0 {
+            let live = live.len();
+            found.push(format!("{name}: {replicas} wanted, {live} live, {running} run, {old} old"));
+        }
+    }
+    let known: BTreeSet<_> = state.services().map(|service| service.id).collect();
+    for task in state.tasks().filter(|task| !known.contains(&task.service)) {
+        found.push(format!("{} has outlived its service: {}", task.name(), task.status.state));
+    }
+    found
+}
+
+/// What is not as wanted on one host.
+pub(super) fn worker(host: &Host, state: &State) -> Vec<String> {
+    let name = host_name(host.id());
+    let mut found = differences(host, state);
+    found.iter_mut().for_each(|what| *what = format!("{name}: {what}"));
+    found
+}
+
+fn differences(host: &Host, state: &State) -> Vec<String> {
+    let Some(worker) = host.slots.worker.load_full() else {
+        return vec!["no worker".to_owned()];
+    };
+    let node = node_id(host.id());
+    if !state.node(node).is_some_and(|node| node.in_touch()) {
+        return vec!["not in touch".to_owned()];
+    }
+    let wanted = state.assignments(node);
+    let (source, assigned) = worker.assigned().borrow().clone();
+    if source != Source::Managers || assigned.items != wanted.items {
+        return vec!["other assignments than the state's".to_owned()];
+    }
+    let mut found = Vec::new();
+    let sorted = Sorted::new(&wanted);
+    if format!("{:?}", worker.names().zones()) != format!("{:?}", sorted.zones()) {
+        found.push("other names than the state's".to_owned());
+    }
+    let containers = host.site.machine.lock().found();
+    let running: BTreeMap<_, _> = containers
+        .iter()
+        .filter(|container| container.status.phase == Phase::Running)
+        .map(|container| (container.id.to_string(), container))
+        .collect();
+    let live: BTreeSet<_> = sorted
+        .tasks
+        .values()
+        .filter(|task| task.is_live())
+        .map(|task| task.id.to_string())
+        .collect();
+    for id in running.keys().filter(|id| !live.contains(*id)) {
+        found.push(format!("container {id} runs and is not wanted"));
+    }
+    for id in live.iter().filter(|id| !running.contains_key(*id)) {
+        found.push(format!("task {id} has no container that runs"));
+    }
+    for container in
+        containers.iter().filter(|c| !sorted.tasks.keys().any(|t| t.to_string() == c.id.as_str()))
+    {
+        found.push(format!("container {} is left over", container.id));
+    }
+    let (leftovers, _) = tasks::sort_found(containers);
+    let local: LocalSandboxes = tasks::adopted(&leftovers)
+        .into_iter()
+        .map(|(task, plumbed)| (task, plumbed.local))
+        .collect();
+    let kernel = host.site.machine.lock().kernel.clone();
+    let mut driver = Driver::new(kernel);
+    let report = driver.reconcile(&sorted.dataplane(&local), Completeness::Complete, &Scope::Full);
+    found.extend(report.executed.iter().map(|op| format!("its kernel lacks: {op}")));
+    found
+}

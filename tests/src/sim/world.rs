@@ -1,0 +1,440 @@
+//! One run: a cluster is formed, harmed while clients use it, left in peace, and looked at.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use weft_manager::{
+    Manager,
+    ca::{Authority, Subject},
+};
+use weft_model::object::NodeState;
+use weft_proto::tls::{LiveIdentity, Role as TlsRole};
+
+use super::{
+    HOSTS, MANAGERS, TICK,
+    audit::Audit,
+    chaos::{self, Fault},
+    client::{Book, CLIENTS, Certainty, Client, essence},
+    clock::{SimClock, millis},
+    daemon::{Site, host_name, node_id},
+    host::{self, Death, Host},
+    link::{Links, Liveness},
+    machine::Machine,
+    net::{Answer, Arrival, HostId, Net, Parcel, Weather},
+    request, rest,
+    trace::Trace,
+};
+
+/// How long the cluster may take to form.
+const FORMING: Duration = Duration::from_secs(30);
+/// How long it is harmed.
+const CHAOS: Duration = Duration::from_secs(25);
+/// How long it may take to be at rest again.
+const HEALING: Duration = Duration::from_secs(60);
+/// How many clients there are.
+const CLIENTS_COUNT: u64 = 3;
+/// The most a host's wall clock is wrong, in milliseconds.
+const SKEW: i64 = 300;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// Everything that happened, in order.
+    pub trace: Vec<String>,
+    /// What should not have happened.
+    pub violations: Vec<String>,
+    /// How much was done and looked at, in one line.
+    pub figures: String,
+}
+
+/// Runs a cluster through everything that follows from `seed`.
+pub fn run(seed: u64) -> Ending {
+    World::new(seed).run()
+}
+
+struct World {
+    random: StdRng,
+    clock: SimClock,
+    net: Net,
+    links: Links,
+    trace: Trace,
+    audit: Audit,
+    hosts: Vec<Host>,
+    clients: Runtime,
+    book: Book,
+    /// Set when clients make no more calls.
+    stop: Arc<AtomicBool>,
+    /// What is done at a time, in the order in which it was decided.
+    agenda: BTreeMap<(u64, u64), Fault>,
+    planned: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let clock = SimClock::default();
+        let net = Net::new(clock.clone(), random.random());
+        let trace = Trace::new(clock.clone());
+        let audit = Audit::new(trace.clone());
+        let links = Links::new(net.clone(), clock.clone());
+        let identity = identity();
+        let hosts = (1..=HOSTS)
+            .map(|id| {
+                Host::new(Site {
+                    id,
+                    seed: random.random(),
+                    clock: clock.clone(),
+                    net: net.clone(),
+                    trace: trace.clone(),
+                    audit: audit.clone(),
+                    identity: identity.clone(),
+                    links: links.clone(),
+                    disk: Default::default(),
+                    dir: Arc::new(directory()),
+                    machine: Machine::new(clock.clone(), random.random()),
+                    skew: random.random_range(-SKEW..=SKEW),
+                    founded: Arc::default(),
+                })
+            })
+            .collect();
+        Self {
+            random,
+            clock,
+            net,
+            links,
+            trace,
+            audit,
+            hosts,
+            clients: host::runtime(),
+            book: Book::default(),
+            stop: Arc::default(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+        }
+    }
+
+    fn run(mut self) -> Ending {
+        self.hosts.iter_mut().for_each(Host::start);
+        if self.until("the cluster is formed", FORMING, |world| world.is_formed()) {
+            self.start_clients();
+            self.harm();
+            self.heal();
+            self.stop.store(true, Ordering::Relaxed);
+            let rest = "at rest again";
+            self.until(rest, HEALING, |world| world.is_idle() && world.unrest().is_empty());
+            for what in self.unrest() {
+                self.trace.violated("all", what);
+            }
+            self.account();
+        }
+        self.end()
+    }
+
+    /// Lives until a condition holds; not for ever.
+    fn until(&mut self, what: &str, patience: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let deadline = self.clock.now() + millis(patience);
+        while self.clock.now() < deadline && self.trace.violations().is_empty() {
+            self.tick();
+            if holds(self) {
+                self.trace.note("all", what);
+                return true;
+            }
+        }
+        self.trace.violated("all", format!("not within {patience:?}: {what}"));
+        false
+    }
+
+    /// Everybody lives through one tick.
+    fn tick(&mut self) {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > self.clock.now() {
+                break;
+            }
+            let fault = entry.remove();
+            self.inflict(fault);
+        }
+        self.hosts.iter().for_each(|host| host.site.machine.tick());
+        let asleep: Vec<_> = self.hosts.iter().filter(|h| h.is_asleep()).map(Host::id).collect();
+        for arrival in self.net.arrived(|host| asleep.contains(&host)) {
+            self.deliver(arrival);
+        }
+        self.links.tick(|host| self.host(host).map_or(Liveness::Gone, Host::liveness));
+        self.hosts.iter().for_each(Host::tick);
+        self.clients.block_on(async { tokio::time::sleep(TICK).await });
+        self.clock.advance(TICK);
+    }
+
+    fn deliver(&self, Arrival { from, to, parcel }: Arrival) {
+        let host = self.host(to);
+        match host.and_then(Host::death) {
+            Some(Death::PowerCut) => return,
+            Some(Death::Killed) => return self.refuse(from, to, &parcel),
+            None => {}
+        }
+        match (parcel, host) {
+            (Parcel::Answer { call, answer }, _) => self.net.answered(call, answer),
+            (Parcel::Raft { call, sender, bytes }, Some(host)) => {
+                let Some(manager) = host.slots.manager.load_full() else {
+                    let refused = Parcel::Answer { call, answer: Answer::Refused };
+                    return self.net.send(to, from, refused);
+                };
+                let net = self.net.clone();
+                host.spawn(async move {
+                    let bytes = manager.store().handle(sender, bytes).await;
+                    net.send(to, from, Parcel::Answer { call, answer: Answer::Raft(bytes) });
+                });
+            }
+            (Parcel::Api { call, client, hops, body }, Some(host)) => {
+                let (net, slot) = (self.net.clone(), Arc::clone(&host.slots.manager));
+                host.spawn(request::take((net, to), slot, (call, client, hops, body)));
+            }
+            (Parcel::Open { call, link, node, hops }, Some(host)) => {
+                let slot = Arc::clone(&host.slots.manager);
+                host.spawn(self.links.clone().take(slot, to, (call, link, node, hops)));
+            }
+            // Only managers are asked.
+            (Parcel::Raft { .. } | Parcel::Api { .. } | Parcel::Open { .. }, None) => {}
+        }
+    }
+
+    /// The machine is there, the daemon is not.
+    fn refuse(&self, from: HostId, to: HostId, parcel: &Parcel) {
+        match parcel {
+            Parcel::Raft { call, .. } | Parcel::Api { call, .. } | Parcel::Open { call, .. } => {
+                let refused = Parcel::Answer { call: *call, answer: Answer::Refused };
+                self.net.send(to, from, refused);
+            }
+            Parcel::Answer { .. } => {}
+        }
+    }
+
+    fn host(&self, id: HostId) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.id() == id)
+    }
+
+    fn host_mut(&mut self, id: HostId) -> &mut Host {
+        self.hosts
+            .iter_mut()
+            .find(|host| host.id() == id)
+            .expect("faults name hosts that are there")
+    }
+
+    fn managers(&self) -> impl Iterator<Item = (HostId, Arc<Manager>)> {
+        self.hosts.iter().filter_map(|host| Some((host.id(), host.slots.manager.load_full()?)))
+    }
+
+    fn leader(&self) -> Option<(HostId, Arc<Manager>)> {
+        self.managers().find(|(_, manager)| manager.is_leader())
+    }
+
+    // ---- forming
+
+    /// All managers vote, and all nodes are in touch.
+    fn is_formed(&self) -> bool {
+        self.leader().is_some_and(|(_, leader)| {
+            let state = leader.view();
+            leader.store().voters().len() == usize::from(MANAGERS)
+                && state.nodes().filter(|node| node.state == NodeState::Ready).count()
+                    == usize::from(HOSTS)
+        })
+    }
+
+    fn start_clients(&self) {
+        for number in 1..=CLIENTS_COUNT {
+            let (net, trace) = (self.net.clone(), self.trace.clone());
+            let seed = self.hosts[0].site.seed;
+            let client = Client::new(
+                (number, seed),
+                (net, trace),
+                self.book.clone(),
+                Arc::clone(&self.stop),
+            );
+            self.clients.spawn(client.run());
+        }
+    }
+
+    // ---- harming
+
+    fn harm(&mut self) {
+        let end = self.clock.now() + millis(CHAOS);
+        while self.clock.now() < end && self.trace.violations().is_empty() {
+            if self.agenda.is_empty() || self.random.random_ratio(1, 400) {
+                for (after, fault) in chaos::next(&mut self.random) {
+                    self.plan(after, fault);
+                }
+            }
+            self.tick();
+        }
+    }
+
+    fn plan(&mut self, after: u64, fault: Fault) {
+        self.planned += 1;
+        self.agenda.insert((self.clock.now() + after, self.planned), fault);
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill(host, death) => self.host_mut(host).kill(death),
+            Fault::Start(host) => self.host_mut(host).start(),
+            Fault::Pause(host) => self.host_mut(host).pause(),
+            Fault::Resume(host) => self.host_mut(host).resume(),
+            Fault::Split(hosts) => self.split(&hosts),
+            Fault::SplitLeader => {
+                if let Some((leader, _)) = self.leader() {
+                    self.split(&[leader, HOSTS]);
+                }
+            }
+            Fault::OneWay { from, to } => {
+                self.trace.note("net", format!("cut from {from} to {to}"));
+                self.net.cut(from, to);
+            }
+            Fault::Heal => {
+                self.trace.note("net", "whole");
+                self.net.heal();
+            }
+            Fault::Weather(weather) => {
+                self.trace.note("net", format!("{weather:?}"));
+                self.net.set_weather(weather);
+            }
+            Fault::SlowDisk(host, takes) => {
+                self.trace.note(&host_name(host), format!("syncs in {takes:?}"));
+                self.host_mut(host).site.disk.set_sync_time(takes);
+            }
+            Fault::Refusals(host) => {
+                self.trace.note(&host_name(host), "its kernel will refuse");
+                self.host_mut(host).site.machine.refuse();
+            }
+            Fault::Drift(host) => {
+                if let Some(what) = self.host_mut(host).site.machine.drift() {
+                    self.trace.note(&host_name(host), format!("by hand: {what}"));
+                }
+            }
+        }
+    }
+
+    /// Clients stay on the side of the majority.
+    fn split(&self, island: &[HostId]) {
+        self.trace.note("net", format!("{island:?} cut off"));
+        for other in (CLIENTS..=HOSTS).filter(|host| !island.contains(host)) {
+            for inside in island {
+                self.net.cut(*inside, other);
+                self.net.cut(other, *inside);
+            }
+        }
+    }
+
+    /// Ends all faults.
+    fn heal(&mut self) {
+        self.trace.note("all", "no more faults");
+        self.agenda.clear();
+        self.net.heal();
+        self.net.set_weather(Weather::FAIR);
+        for host in &mut self.hosts {
+            host.site.machine.calm();
+            host.resume();
+            host.start();
+        }
+    }
+
+    // ---- looking
+
+    /// Whether all clients have brought their calls to an end.
+    fn is_idle(&self) -> bool {
+        self.clients.metrics().num_alive_tasks() == 0
+    }
+
+    /// What is not yet as it should be at rest.
+    fn unrest(&self) -> Vec<String> {
+        let leaders: Vec<_> = self.managers().filter(|(_, m)| m.is_leader()).collect();
+        let [(_, leader)] = &leaders[..] else {
+            return vec![format!("{} managers lead", leaders.len())];
+        };
+        let mut found = Vec::new();
+        let (state, voters) = (leader.view(), leader.store().voters());
+        for (host, manager) in self.managers() {
+            if manager.store().voters() != voters || voters.len() != usize::from(MANAGERS) {
+                found.push(format!("n{host} has other members: {:?}", manager.store().voters()));
+            }
+            if *manager.view() != *state {
+                found.push(format!("n{host} has another state"));
+            }
+        }
+        found.extend(rest::services(&state));
+        for host in &self.hosts {
+            found.extend(rest::worker(host, &state));
+        }
+        found
+    }
+
+    /// What was acknowledged must be there, and nothing else.
+    fn account(&self) {
+        let Some((_, leader)) = self.leader() else { return };
+        let (state, entries) = (leader.view(), self.book.entries());
+        let networks: Vec<_> = state.networks().map(|n| n.spec.name.clone()).collect();
+        for (name, certainty) in &entries.networks {
+            if *certainty == Certainty::Known && !networks.contains(name) {
+                self.trace.violated("all", format!("network {name} is lost"));
+            }
+        }
+        for name in networks.iter().filter(|name| !entries.networks.contains_key(*name)) {
+            self.trace.violated("all", format!("network {name} was removed or never made"));
+        }
+        for (name, (spec, _)) in &entries.services {
+            let found = state.services().find(|service| service.spec.name == *name);
+            let found = found.map(|s| essence(&weft_proto::convert::service::spec(&s.spec)));
+            if found.as_ref() != Some(&essence(spec)) {
+                let asked = essence(spec);
+                self.trace.violated("all", format!("service {asked:?} is {found:?}"));
+            }
+        }
+        for service in state.services() {
+            if !entries.services.contains_key(&service.spec.name) {
+                let name = &service.spec.name;
+                self.trace.violated("all", format!("service {name} was removed or never made"));
+            }
+        }
+    }
+
+    fn end(self) -> Ending {
+        let (audit, entries) = (self.audit.figures(), self.book.entries());
+        let figures = format!(
+            "{} ms simulated, revision {}, {} states checked and {} compared, {} calls \
+             acknowledged, {} refused, {} retried",
+            self.clock.now(),
+            audit.revision,
+            audit.checked,
+            audit.compared,
+            entries.acknowledged,
+            entries.refused,
+            entries.retried,
+        );
+        Ending { trace: self.trace.lines(), violations: self.trace.violations(), figures }
+    }
+}
+
+/// A directory in memory, if the machine has such: what is kept there is synced often.
+fn directory() -> TempDir {
+    const MEMORY: &str = "/dev/shm";
+    let made = tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir());
+    made.expect("a directory for the worker's files can be made")
+}
+
+/// Something to show; nothing here looks at it.
+fn identity() -> LiveIdentity {
+    let now = SystemTime::now();
+    let cluster = "c1".repeat(32);
+    let authority = Authority::create(&cluster, now).expect("a name of 64 hex digits is good");
+    let subject = Subject { role: TlsRole::Manager, node_id: node_id(1).to_string() };
+    let day = Duration::from_secs(24 * 3600);
+    let identity = authority.issue_identity(&subject, day, now);
+    LiveIdentity::new(identity.expect("the authority signs for its own cluster"))
+}

@@ -1,0 +1,145 @@
+//! Whole clusters in simulated time, one process for each seed.
+//!
+//! A run that fails names the command that repeats it. `WEFT_SOAK=1` makes many more runs.
+
+use std::{
+    process::{Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Seeds in one run of the tests.
+const SEEDS: u64 = 1;
+/// Seeds in a soak.
+const SOAK: u64 = 2_000;
+/// Processes at a time.
+const PARALLEL: usize = 2;
+/// The variable that says which seed to run.
+const SEED: &str = "WEFT_SEED";
+/// The test that runs it.
+const ONE: &str = "one_seed";
+
+/// Runs one seed in a process of its own, and gives what it printed and whether all was well.
+fn run(seed: u64) -> (String, bool) {
+    let own = std::env::current_exe().expect("this program has a path");
+    let output = Command::new(own)
+        .args([ONE, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(SEED, seed.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .expect("this program can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (text, output.status.success())
+}
+
+fn command(seed: u64) -> String {
+    format!(
+        "{SEED}={seed} cargo test -p weft-tests --test simulation -- {ONE} --exact --ignored \
+         --nocapture"
+    )
+}
+
+#[test]
+#[ignore = "run by the others, with a seed in WEFT_SEED"]
+fn one_seed() {
+    let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let ending = weft_tests::sim::run(seed);
+    for line in &ending.trace {
+        println!("{line}");
+    }
+    println!("seed {seed}: {}", ending.figures);
+    assert!(ending.violations.is_empty(), "seed {seed}: {:#?}", ending.violations);
+}
+
+#[test]
+fn clusters_keep_their_promises() {
+    let seeds = if weft_tests::soak() { SOAK } else { SEEDS };
+    let next = AtomicU64::new(1);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > seeds {
+                        return;
+                    }
+                    let (text, good) = run(seed);
+                    if !good {
+                        failures.lock().unwrap().push((seed, text));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    for (seed, text) in &failures {
+        let last: Vec<_> = text.lines().rev().take(40).collect();
+        for line in last.iter().rev() {
+            println!("{line}");
+        }
+        println!("repeat it: {}", command(*seed));
+    }
+    assert!(failures.is_empty(), "{} of {seeds} seeds failed", failures.len());
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    let seed = 4;
+    let ((first, _), (second, _)) = (run(seed), run(seed));
+    let events = |text: &str| -> Vec<String> {
+        // What the test harness itself prints tells the time that it took.
+        text.lines().filter(|line| !line.starts_with("test ")).map(str::to_owned).collect()
+    };
+    let (first, second) = (events(&first), events(&second));
+    assert!(first.len() > 100, "nothing happened: {first:#?}");
+    let differs = first.iter().zip(&second).position(|(one, other)| one != other);
+    if let Some(line) = differs {
+        panic!("line {line}: {:?} and {:?}", first[line], second[line]);
+    }
+}
+
+/// The system's randomness, replaced in a process that runs a seed.
+///
+/// Tokio draws the order of its wake-ups from the standard library, which asks `getrandom` and prefers
+/// a definition of the program's own. Elsewhere in this program the kernel is asked as always.
+mod entropy {
+    use std::{cell::Cell, ffi::c_void};
+
+    thread_local! {
+        /// Each thread has its own sequence, so that it does not matter which one is first.
+        static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    fn next(state: u64) -> u64 {
+        // SplitMix64 (Steele, Lea and Flood, 2014).
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The function of libc: see getrandom(2).
+    #[unsafe(no_mangle)]
+    extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: u32) -> isize {
+        let seed = std::env::var(super::SEED).ok().and_then(|text| text.parse::<u64>().ok());
+        let Some(seed) = seed else {
+            // SAFETY: the arguments are the caller's own, with the meaning that he gave them.
+            let got =
+                unsafe { nix::libc::syscall(nix::libc::SYS_getrandom, buffer, length, flags) };
+            return isize::try_from(got).unwrap_or(-1);
+        };
+        // SAFETY: the caller owns `length` bytes there, by the contract of the function.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
+        STATE.with(|state| {
+            for chunk in bytes.chunks_mut(8) {
+                let now = state.get().unwrap_or(seed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+                state.set(Some(now));
+                chunk.copy_from_slice(&next(now).to_le_bytes()[..chunk.len()]);
+            }
+        });
+        isize::try_from(length).unwrap_or(-1)
+    }
+}
