@@ -12,7 +12,7 @@ root=$(cd "$here/../.." && pwd)
 weft=${WEFT:-$root/target/debug/weft}
 # Below /run: a unix socket's path has 108 bytes only, and a checkout may lie deep. The number keeps
 # the demos of two checkouts apart.
-tag=weft-demo-$(printf %s "$root" | cksum | cut -d' ' -f1)
+tag=weft-demo-${WEFT_DEMO:-$(printf %s "$root" | cksum | cut -d" " -f1)}
 dir=/run/$tag
 hosts=(n1 n2 n3)
 export NO_COLOR=1

@@ -133,3 +133,32 @@ fn a_cut_in_one_direction_heals_too() {
     });
     assert_eq!(tasks(lab.host(2)), before, "a healthy task was restarted");
 }
+
+#[test]
+fn addresses_of_a_silent_node_stay_held_and_what_waits_for_them_says_so() {
+    let lab = Lab::cluster("held", 1, 1);
+    // Room for four tasks and the VIP, and not for one more.
+    lab.network("small", "10.20.0.0/29");
+    lab.serve("web", &["--network", "small", "--replicas", "4"]);
+    let host = lab.host(1);
+    lab.cut(2);
+    eventually("the replacements wait and say for what", Duration::from_secs(30), || {
+        let ps = ["service", "ps", "web", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}"];
+        let list = host.weft(&ps).text()?;
+        let told =
+            list.lines().any(|l| l.contains("small is exhausted") && l.contains("out of touch"));
+        if told { Ok(()) } else { Err(list) }
+    });
+    let addresses = |host: &Host| -> Vec<String> {
+        host.containers("web").iter().map(|c| c.address("small").expect("address")).collect()
+    };
+    let (near, far) = (addresses(host), addresses(lab.host(2)));
+    assert_eq!((near.len(), far.len()), (2, 2));
+    assert!(near.iter().all(|address| !far.contains(address)), "{near:?} {far:?}");
+    // Given up by hand, they may be used again.
+    host.weft(&["node", "rm", "--force", "n2"]).ok();
+    eventually("the replacements run", Duration::from_secs(30), || {
+        let now = addresses(host);
+        if now.len() == 4 { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+}

@@ -227,3 +227,67 @@ fn a_second_daemon_is_refused_and_one_that_stops_leaves_everything() {
     });
     assert_eq!(before.changes(&host.snapshot()), Vec::<String>::new());
 }
+
+/// Between two kills of the sweep. An attach takes some 300 ms, so a dozen moments of it are met.
+const SWEEP_STEP: Duration = Duration::from_millis(70);
+const SWEEP_STEPS: u32 = 14;
+
+#[test]
+fn killed_at_any_moment_of_an_attach_it_is_wholly_there_in_the_end() {
+    let lab = Lab::cluster("attach-kill", 1, 1);
+    lab.network("shop", "10.20.0.0/24");
+    lab.serve("near", &["--network", "shop", "--constraint", "node.hostname==n1"]);
+    let near = lab.host(1).container("near");
+    let image = lab.image();
+    let far = lab.host(2);
+    for step in 0..SWEEP_STEPS {
+        let create = [
+            "service",
+            "create",
+            "--detach",
+            "--name",
+            "far",
+            "--stop-grace-period",
+            "200ms",
+            "--network",
+            "shop",
+            "--constraint",
+            "node.hostname==n2",
+            &image,
+            "peer",
+            "serve",
+            "80",
+        ];
+        lab.host(1).weft(&create).ok();
+        // The moment is the point of the test, so it is a time and no condition.
+        std::thread::sleep(SWEEP_STEP * step);
+        far.restart();
+        near.eventually(&format!("killed after {:?}", SWEEP_STEP * step), 30, |near| {
+            let task = match far.containers("far").as_slice() {
+                [only] => only.clone(),
+                other => return Err(format!("{} containers", other.len())),
+            };
+            let address = task.address("shop")?;
+            near.tcp("far", 80)?;
+            near.tcp(&address, 80)?;
+            task.tcp("near", 80)?;
+            let links = far.sh("ip -o link show type veth | grep -c ' wv'").text()?;
+            if links == "1" { Ok(()) } else { Err(format!("{links} links")) }
+        });
+        lab.host(1).weft(&["service", "rm", "far"]).ok();
+        // And again while it is taken apart.
+        std::thread::sleep(SWEEP_STEP * step / 4);
+        far.restart();
+        far.eventually(&format!("gone, killed after {:?}", SWEEP_STEP * step / 4), 30, |far| {
+            let left = far.sh("ip -o link | grep -E ': w[bxv]' || true").ok();
+            let containers = far.weft(&["ps", "-aq"]).text()?;
+            let dirs = far.sh(&format!("ls -A {}/containers", far.state_dir().display())).text()?;
+            let cgroups = far.container_cgroups();
+            if left.is_empty() && containers.is_empty() && dirs.is_empty() && cgroups.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left}{containers}{dirs}{cgroups:?}"))
+            }
+        });
+    }
+}

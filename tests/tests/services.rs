@@ -51,6 +51,8 @@ fn scale_update_constraints_drain_and_global() {
         "3",
         "--network",
         "shop",
+        "--stop-grace-period",
+        "500ms",
         &lab.image(),
         "sleep",
         "1000000",

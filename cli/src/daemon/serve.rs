@@ -25,11 +25,12 @@ use weft_proto::{
     },
     v1::{
         FILE_DESCRIPTOR_SET, agent_service_server::AgentServiceServer,
+        attachment_service_server::AttachmentServiceServer,
         cluster_service_server::ClusterServiceServer,
         container_service_server::ContainerServiceServer,
     },
 };
-use weft_worker::api::{Agent, Containers};
+use weft_worker::api::{Agent, Attachments, Containers};
 
 use super::{cluster_service::ClusterApi, node::Node};
 
@@ -116,18 +117,21 @@ fn services(node: &Arc<Node>) -> (Gate, Routes) {
     let mut routes = api::add_services(Routes::default(), Arc::clone(node.slot()))
         .add_service(ClusterServiceServer::new(ClusterApi::new(Arc::downgrade(node))))
         .add_service(ContainerServiceServer::new(Containers::new(node.worker())))
+        .add_service(AttachmentServiceServer::new(Attachments::new(node.worker())))
         .add_service(AgentServiceServer::new(Agent::new(node.worker())));
     let (_, health) = tonic_health::server::health_reporter();
     routes = routes.add_service(health);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    match reflection {
-        Ok(reflection) => {
-            routes = routes.add_service(reflection);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Python's grpcio and older clients know the version before v1 only.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => {
+            routes = routes.add_service(v1).add_service(v1alpha);
         }
-        Err(error) => tracing::error!(%error, "no reflection"),
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
     }
     (gate, routes)
 }

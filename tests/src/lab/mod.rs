@@ -27,6 +27,8 @@ use space::Space;
 /// How long a cluster may take to do what it was asked, on a busy machine. No promise of the product:
 /// those are stated by the tests that check them.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Time that tasks have to stop, where that is not what is tested.
+const GRACE: &str = "500ms";
 /// Lines of each daemon's log that a failed test shows.
 const TAIL: usize = 40;
 /// Unix sockets have 108 bytes for their path, so the directory is short, whatever TMPDIR says.
@@ -140,7 +142,8 @@ impl Lab {
     /// Makes a service from host 1 and waits until it runs.
     pub fn service(&self, name: &str, flags: &[&str], command: &[&str]) {
         let image = self.image();
-        let mut args = vec!["service", "create", "--name", name];
+        // The first process of a container ignores what it has no handler for, SIGTERM too.
+        let mut args = vec!["service", "create", "--name", name, "--stop-grace-period", GRACE];
         args.extend(flags);
         args.push(&image);
         args.extend(command);

@@ -9,14 +9,17 @@ use super::host::Host;
 const PARTS: &[(&str, &str)] = &[
     (
         "links",
-        "ip -d -o link | sed -E 's/(qlen|promiscuity|allmulti) [0-9]+//g; s/[a-z_]+_timer +[0-9.]+//g'",
+        "ip -d -o link | sed -E 's/(qlen|promiscuity|allmulti) [0-9]+//g; s/[a-z_]+_timer +[0-9.]+//g; s/(port_id|port_no|designated_port) [^ ]+//g'",
     ),
     ("addresses", "ip -o addr | sed -E 's/(valid|preferred)_lft [^ ]+//g'"),
     (
         "routes",
         "ip -4 route show table all; ip -6 route show table all | grep -vE '^(multicast|anycast)'; ip rule; ip -6 rule",
     ),
-    ("fdb", "bridge -d fdb show | grep -vE '^(33:33|01:00:5e):' | sed -E 's/ (used|updated) [0-9/]+//g'"),
+    (
+        "fdb",
+        "bridge -d fdb show | grep -vE '^(33:33|01:00:5e):' | sed -E 's/ (used|updated) [0-9/]+//g'",
+    ),
     ("neighbours", "ip neigh show nud permanent; ip -6 neigh show nud permanent"),
     (
         "nftables",
