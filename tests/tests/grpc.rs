@@ -64,7 +64,7 @@ fn a_python_client_by_reflection_alone() {
     };
     let said = client(&[&unix, &image]);
     assert!(said.ends_with("done"), "{said}");
-    host.weft(&["network", "rm", "py"]).ok();
+    host.eventually("its tasks are gone", 20, |host| host.weft(&["network", "rm", "py"]).text());
 
     let dir = lab.dir().join("certs");
     fs::create_dir(&dir).expect("writable");

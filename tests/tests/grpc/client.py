@@ -6,6 +6,7 @@ request by its id, and removes both again.
 """
 
 import sys
+import uuid
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -20,7 +21,9 @@ def main() -> None:
     target, image, *files = sys.argv[1:]
     if files:
         ca, cert, key = (open(name, "rb").read() for name in files)
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert))
+        # A manager proves its role and not an address, which may change: the certificate's name says so.
+        name = [("grpc.ssl_target_name_override", "weft-manager")]
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), name)
     else:
         # By itself grpc sends the path of the socket as the host, which is no host (RFC 9110, 7.2).
         channel = grpc.insecure_channel(target, [("grpc.default_authority", "localhost")])
@@ -48,26 +51,36 @@ def main() -> None:
     assert health.status == 1, f"not serving: {health}"
 
     create = method("weft.v1.NetworkService", "Create")
-    network = create(spec={"name": "py", "driver": "overlay"}, request_id="py-1").network
-    again = create(spec={"name": "py", "driver": "overlay"}, request_id="py-1").network
+    first = uuid.uuid4().hex
+    network = create(spec={"name": "py", "driver": "overlay"}, request_id=first).network
+    again = create(spec={"name": "py", "driver": "overlay"}, request_id=first).network
     assert again.id == network.id, "a retry makes nothing new"
     try:
-        create(spec={"name": "py", "driver": "overlay"}, request_id="py-2")
+        create(spec={"name": "py", "driver": "overlay"}, request_id=uuid.uuid4().hex)
         raise AssertionError("the same name twice")
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.ALREADY_EXISTS, error
 
+    # Everything as it is now, and the revision to go on from.
+    watch = method("weft.v1.WatchService", "Watch")
+    bookmark = pool.FindEnumTypeByName("weft.v1.WatchKind").values_by_name["WATCH_KIND_BOOKMARK"].number
+    networks, start = set(), 0
+    for event in watch(objects=["network", "task"]):
+        if event.kind == bookmark:
+            start = event.revision
+            break
+        networks.add(event.network.id)
+    assert network.id in networks and start > 0, (networks, start)
+
     service = method("weft.v1.ServiceService", "Create")(
         spec={
             "name": "py",
-            "container": {"image": image, "args": ["sleep", "1000000"]},
+            "container": {"image": image, "args": ["sleep", "1000000"], "stop_grace_period": {"seconds": 1}},
             "mode": {"replicated": {"replicas": REPLICAS}},
             "networks": [{"network": "py"}],
         },
-        request_id="py-3",
+        request_id=uuid.uuid4().hex,
     ).service
-    watch = method("weft.v1.WatchService", "Watch")
-    start = max(service.meta.version, 1)
     states = pool.FindEnumTypeByName("weft.v1.TaskState").values_by_name
     running = states["TASK_STATE_RUNNING"].number
     up, last, seen = set(), 0, []
@@ -91,7 +104,7 @@ def main() -> None:
 
     listed = method("weft.v1.TaskService", "List")().tasks
     assert {task.slot for task in listed if task.service_id == service.id} == up, listed
-    method("weft.v1.ServiceService", "Remove")(service=service.id, request_id="py-4")
+    method("weft.v1.ServiceService", "Remove")(service=service.id, request_id=uuid.uuid4().hex)
     gone = method("weft.v1.ServiceService", "Get")
     try:
         gone(service=service.id)
