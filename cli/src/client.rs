@@ -7,6 +7,7 @@ use tonic::{Code, Status, transport::Channel};
 use weft_proto::{
     tls::{self, HostPort, Identity, LiveIdentity},
     v1::{
+        attachment_service_client::AttachmentServiceClient,
         cluster_service_client::ClusterServiceClient,
         container_service_client::ContainerServiceClient,
         network_service_client::NetworkServiceClient, node_service_client::NodeServiceClient,
@@ -65,6 +66,8 @@ stubs! {
     watch -> WatchServiceClient;
     /// Containers of the node asked.
     containers -> ContainerServiceClient;
+    /// Namespaces of others on the node asked.
+    attachments -> AttachmentServiceClient;
 }
 
 impl Client {

@@ -211,10 +211,10 @@ fn the_help_promises_nothing_that_is_not_there() {
     let mut command = weft::run::command();
     command.build();
     let help = command.render_long_help().to_string();
-    for word in ["service", "network", "exec"] {
+    for word in ["service", "network", "exec", "attach"] {
         assert!(help.contains(word), "{word}");
     }
-    for word in ["\n  run", "p2p", "attach", "doctor"] {
+    for word in ["\n  run", "p2p", "doctor"] {
         assert!(!help.contains(word), "{word}");
     }
     command.debug_assert();

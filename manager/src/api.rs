@@ -6,6 +6,7 @@
 
 mod choose;
 pub mod cluster;
+pub(crate) mod foreign;
 pub(crate) mod history;
 mod logs;
 mod networks;

@@ -65,9 +65,8 @@ fn methods() -> BTreeSet<(String, Shape)> {
 fn allowed(path: &str) -> &'static str {
     let (service, method) = path[1..].split_once('/').unwrap();
     match (service, method) {
-        ("weft.v1.ClusterService", "Init" | "Join" | "Leave") | ("weft.v1.ContainerService", _) => {
-            "L"
-        }
+        ("weft.v1.ClusterService", "Init" | "Join" | "Leave")
+        | ("weft.v1.ContainerService" | "weft.v1.AttachmentService", _) => "L",
         ("weft.v1.JoinService", "RenewExpiredCertificate") => "MWA",
         ("weft.v1.JoinService", "RenewCertificate") | ("weft.v1.DispatcherService", _) => "MW",
         ("weft.v1.JoinService", _) => "LMWCA",

@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::{
     id::{AttachmentId, ClusterId, NetworkId, NodeId, ServiceId, TaskId},
-    object::{Holder, Task},
+    object::{Foreign, Holder, Task},
     spec::{EndpointMode, Role},
     state::State,
     task_state::Desired,
@@ -36,6 +36,8 @@ pub enum Key {
     Endpoint(AttachmentId),
     /// A task of the node.
     Task(TaskId),
+    /// A namespace of somebody else on the node.
+    Foreign(AttachmentId),
 }
 
 /// One thing a node must know.
@@ -53,6 +55,8 @@ pub enum Item {
     Endpoint(EndpointItem),
     /// For [`Key::Task`].
     Task(Arc<Task>),
+    /// For [`Key::Foreign`].
+    Foreign(Arc<Foreign>),
 }
 
 /// What holds for every node.
@@ -218,6 +222,9 @@ impl State {
             for task in self.tasks_on(node) {
                 items.insert(Key::Task(task.id), Item::Task(Arc::clone(task)));
             }
+            for foreign in self.foreigners().filter(|foreign| foreign.node == node) {
+                items.insert(Key::Foreign(foreign.id), Item::Foreign(Arc::clone(foreign)));
+            }
         }
         Assignments { revision: self.revision(), items }
     }
@@ -227,13 +234,16 @@ impl State {
             let aliases = service.spec.networks.iter().flat_map(|usage| usage.aliases.iter());
             std::iter::once(&service.spec.name).chain(aliases).collect::<Vec<_>>()
         });
+        let foreign = self
+            .foreigners()
+            .flat_map(|foreign| std::iter::once(&foreign.name).chain(&foreign.aliases));
         let managers = self.nodes().filter(|node| node.spec.role == Role::Manager);
         ClusterItem {
             id: cluster.id,
             data_path_port: cluster.spec.data_path_port,
             members: self.nodes().map(|node| node.description.data_path).collect(),
             managers: managers.map(|node| node.description.address).collect(),
-            labels: labels.map(|label| label_hash(cluster.id, label)).collect(),
+            labels: labels.chain(foreign).map(|label| label_hash(cluster.id, label)).collect(),
         }
     }
 
@@ -282,9 +292,19 @@ impl State {
 
     fn endpoint_item(&self, attachment: &crate::Attachment) -> Option<EndpointItem> {
         let node = self.node(attachment.node?)?;
-        let Holder::Task(task) = attachment.holder;
-        let task = self.task(task)?;
-        let wanted = task.desired == Desired::Running;
+        let (service, names, wanted) = match attachment.holder {
+            Holder::Task(task) => {
+                let task = self.task(task)?;
+                let names = vec![task.container_name(), task.name(), task.id.short()];
+                (Some(task.service), names, task.desired == Desired::Running)
+            }
+            Holder::Foreign(id) => {
+                let foreign = self.foreign(id)?;
+                let mut names = vec![foreign.name.clone(), id.short()];
+                names.extend(foreign.aliases.iter().cloned());
+                (foreign.service, names, true)
+            }
+        };
         let visible = match self.is_visible(attachment.holder) {
             true if wanted => Visibility::Shown,
             true | false => Visibility::Hidden,
@@ -295,8 +315,8 @@ impl State {
             mac: attachment.mac,
             node: node.id,
             vtep: node.description.data_path,
-            service: Some(task.service),
-            names: vec![task.container_name(), task.name(), task.id.short()],
+            service,
+            names,
             visible,
         })
     }

@@ -27,6 +27,7 @@ impl State {
         self.check_networks(&mut found);
         self.check_addresses_held(&mut found);
         self.check_attachments(&mut found);
+        self.check_foreigners(&mut found);
         self.check_tasks(&mut found);
         self.check_names(&mut found);
         self.check_nodes(&mut found);
@@ -99,16 +100,47 @@ impl State {
             if !macs.insert((attachment.network, attachment.mac)) {
                 found.push(format!("two attachments have MAC {:?}", attachment.mac));
             }
-            let Holder::Task(task) = attachment.holder;
-            match self.task(task) {
-                Some(task) if task.attachments.contains(&attachment.id) => {
-                    if task.node != attachment.node {
-                        found.push(format!("{:?} and its task differ in node", attachment.id));
-                    }
-                }
-                Some(_) | None => {
-                    found.push(format!("attachment {:?} has no holder", attachment.id));
-                }
+            let held_at = match attachment.holder {
+                Holder::Task(task) => self
+                    .task(task)
+                    .filter(|task| task.attachments.contains(&attachment.id))
+                    .map(|task| task.node),
+                Holder::Foreign(id) => self
+                    .foreign(id)
+                    .filter(|foreign| id == attachment.id && foreign.network == attachment.network)
+                    .map(|foreign| Some(foreign.node)),
+            };
+            match held_at {
+                Some(node) if node == attachment.node => {}
+                Some(_) => found.push(format!("{:?} and its holder differ in node", attachment.id)),
+                None => found.push(format!("attachment {:?} has no holder", attachment.id)),
+            }
+        }
+    }
+
+    fn check_foreigners(&self, found: &mut Vec<String>) {
+        let mut names = BTreeSet::new();
+        for foreign in self.foreigners() {
+            let name = foreign.name.to_ascii_lowercase();
+            let attachment = self.attachment(foreign.id);
+            if attachment.is_none_or(|a| a.holder != Holder::Foreign(foreign.id)) {
+                found.push(format!("{name} has no attachment"));
+            }
+            if self.node(foreign.node).is_none() {
+                found.push(format!("{name} is on a node that is gone"));
+            }
+            if foreign.service.is_some_and(|service| self.service(service).is_none()) {
+                found.push(format!("{name} answers for a service that is gone"));
+            }
+            if self.network(foreign.network).is_some_and(|network| !network.spec.attachable) {
+                found.push(format!("{name} is on a network that is not attachable"));
+            }
+            let service = self.services().find(|service| {
+                service.spec.name.eq_ignore_ascii_case(&name)
+                    && service.spec.networks.iter().any(|usage| usage.network == foreign.network)
+            });
+            if !names.insert((foreign.network, name.clone())) || service.is_some() {
+                found.push(format!("two members of a network are named {name}"));
             }
         }
     }

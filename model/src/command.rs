@@ -80,6 +80,25 @@ pub struct NewAttachment {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A namespace of somebody else that joins a network, with the addresses that were chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewForeign {
+    /// Its name for ever; drawn by the node, which has written it down before it asks.
+    pub id: AttachmentId,
+    /// The network.
+    pub network: NetworkId,
+    /// The node that the namespace is on.
+    pub node: NodeId,
+    /// What it is found by.
+    pub name: String,
+    /// What else it is found by.
+    pub aliases: Vec<String>,
+    /// The service it answers for.
+    pub service: Option<ServiceId>,
+    /// One of each family of the network.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// What a worker saw of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskReport {
@@ -280,6 +299,25 @@ pub enum Command {
     Forget {
         /// The task.
         task: TaskId,
+    },
+    /// Puts a namespace of somebody else on a network.
+    AttachForeign {
+        /// All of it.
+        foreign: NewForeign,
+    },
+    /// Notes that the node has seen the kernel carry the attachment.
+    ForeignReady {
+        /// The node; others are refused.
+        node: NodeId,
+        /// The attachment.
+        id: AttachmentId,
+    },
+    /// Frees what a namespace of somebody else held: nothing of it is left on the node.
+    DetachForeign {
+        /// The node; others are refused.
+        node: NodeId,
+        /// The attachment. One that is gone already is no failure: the node repeats itself.
+        id: AttachmentId,
     },
 }
 

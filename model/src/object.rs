@@ -253,6 +253,30 @@ pub struct Network {
 pub enum Holder {
     /// The container of a task.
     Task(TaskId),
+    /// A namespace that somebody else owns: the [`Foreign`] of the attachment's own ID.
+    Foreign(AttachmentId),
+}
+
+/// A network namespace that somebody else owns (another runtime's, a test's), put on an attachable
+/// network by an administrator of its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Its name for ever, and its attachment's.
+    pub id: AttachmentId,
+    /// Versions and times.
+    pub meta: Meta,
+    /// What it is found by; no other member of the network has it.
+    pub name: String,
+    /// What else it is found by; others may have the same.
+    pub aliases: Vec<String>,
+    /// The network.
+    pub network: NetworkId,
+    /// The node that the namespace is on.
+    pub node: NodeId,
+    /// The service it answers for beside the service's own tasks.
+    pub service: Option<ServiceId>,
+    /// The node has seen the kernel carry it.
+    pub ready: bool,
 }
 
 /// One network namespace's membership in one network.

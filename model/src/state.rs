@@ -4,6 +4,7 @@
 //! everything, then changes everything or nothing.
 
 mod cluster;
+mod foreign;
 mod network;
 mod node;
 mod service;
@@ -19,7 +20,7 @@ pub use network::AddressUse;
 use crate::{
     command::{Applied, Command, Outcome, Proposal},
     id::{AttachmentId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
-    object::{Attachment, Cluster, Holder, Network, Node, Service, Task},
+    object::{Attachment, Cluster, Foreign, Holder, Network, Node, Service, Task},
     rejected::Rejected,
     time::Time,
 };
@@ -49,6 +50,9 @@ pub struct State {
     services: Map<ServiceId, Service>,
     tasks: Map<TaskId, Task>,
     attachments: Map<AttachmentId, Attachment>,
+    // A snapshot of before there were any lacks the field.
+    #[serde(default)]
+    foreigners: Map<AttachmentId, Foreign>,
     requests: Map<RequestId, Recorded>,
 }
 
@@ -113,6 +117,9 @@ impl State {
             Command::Stop { task, desired } => self.stop(*task, *desired),
             Command::Report { node, reports } => self.report(*node, reports),
             Command::Forget { task } => self.forget(*task),
+            Command::AttachForeign { foreign } => self.attach_foreign(foreign),
+            Command::ForeignReady { node, id } => self.foreign_ready(*node, *id),
+            Command::DetachForeign { node, id } => self.detach_foreign(*node, *id),
         }
     }
 
@@ -223,12 +230,17 @@ impl State {
     /// Whether the holder of an attachment is to be found by name and through VIPs: it runs, it is
     /// wanted, and its node is in touch.
     pub fn is_visible(&self, holder: Holder) -> bool {
-        let Holder::Task(task) = holder;
-        self.task(task).is_some_and(|task| {
-            task.is_live()
-                && task.status.state == crate::TaskState::Running
-                && task.node.and_then(|node| self.node(node)).is_some_and(|node| node.in_touch())
-        })
+        let in_touch = |node| self.node(node).is_some_and(|node| node.in_touch());
+        match holder {
+            Holder::Task(task) => self.task(task).is_some_and(|task| {
+                task.is_live()
+                    && task.status.state == crate::TaskState::Running
+                    && task.node.is_some_and(in_touch)
+            }),
+            Holder::Foreign(id) => {
+                self.foreign(id).is_some_and(|foreign| foreign.ready && in_touch(foreign.node))
+            }
+        }
     }
 
     /// The cluster, or the refusal that there is none.

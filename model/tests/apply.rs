@@ -1,13 +1,15 @@
 //! `State::apply` against random commands: whatever comes, in whatever order, the invariants hold,
 //! a refusal changes nothing, a replay gives the same state, and a snapshot is the state.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use weft_model::{
     AttachmentId, Cluster, ClusterId, Command, Desired, NetworkId, NodeId, Proposal, RequestId,
     ServiceId, State, TaskId, TaskState, Time,
-    command::{Force, NewAttachment, NewNode, TaskReport, UpdateKind},
+    command::{Force, NewAttachment, NewForeign, NewNode, TaskReport, UpdateKind},
     object::{
         ClusterSpec, ExtraToken, Meta, NodeDescription, NodeState, Slot, Stuck, Subnet, Tokens,
     },
@@ -146,6 +148,30 @@ enum Try {
     CreateService(u8, ServiceSpec),
     UpdateService(u8, ServiceSpec, Option<u64>),
     Attach(u8, u8, Addresses),
+    AttachForeign(NewForeign, Addresses),
+}
+
+fn foreign_id(number: u8) -> AttachmentId {
+    AttachmentId::from_bytes(bytes(0xf0, number))
+}
+
+/// Namespaces of others, whose names are sometimes those of services.
+fn foreign() -> impl Strategy<Value = Try> {
+    let names = (0u8..8).prop_map(|n| if n < 6 { format!("f{n}") } else { format!("s{}", n - 6) });
+    (0u8..8, few(), few(), names, prop::option::of(few()), addresses()).prop_map(
+        |(id, on, net, name, of, addresses)| {
+            let foreign = NewForeign {
+                id: foreign_id(id),
+                network: network(net),
+                node: node(on),
+                name,
+                aliases: vec![format!("alias{id}")],
+                service: of.map(service),
+                addresses: Vec::new(),
+            };
+            Try::AttachForeign(foreign, addresses)
+        },
+    )
 }
 
 fn tries() -> impl Strategy<Value = Try> {
@@ -198,7 +224,8 @@ fn tries() -> impl Strategy<Value = Try> {
     ];
     let networks = prop_oneof![
         3 => (few(), few(), 65_536u32..65_540, subnets()).prop_map(|(id, name, vni, subnets)| {
-            let spec = NetworkSpec::overlay(&format!("net{name}"));
+            let mut spec = NetworkSpec::overlay(&format!("net{name}"));
+            spec.attachable = name % 3 != 0;
             Command::CreateNetwork { id: network(id), spec, vni, subnets }
         }),
         1 => few().prop_map(|id| Command::RemoveNetwork { id: network(id) }),
@@ -234,7 +261,15 @@ fn tries() -> impl Strategy<Value = Try> {
             stuck: Some(Stuck { reason: "r".into(), hint: String::new(), since: Time(1) }),
         }),
     ];
+    let foreigners = prop_oneof![
+        (0u8..8, few())
+            .prop_map(|(id, on)| Command::ForeignReady { node: node(on), id: foreign_id(id) }),
+        (0u8..8, few())
+            .prop_map(|(id, on)| Command::DetachForeign { node: node(on), id: foreign_id(id) }),
+    ];
     prop_oneof![
+        3 => foreign(),
+        2 => foreigners.prop_map(Try::Command),
         2 => nodes.prop_map(Try::Command),
         2 => networks.prop_map(Try::Command),
         4 => tasks.prop_map(Try::Command),
@@ -264,6 +299,13 @@ fn command(state: &State, what: Try) -> Command {
             let vips = state.choose_vips(&spec, &held).unwrap_or_default();
             let (id, kind) = (service(id), UpdateKind::Update);
             Command::UpdateService { id, expect, spec: Arc::new(spec), vips, kind }
+        }
+        Try::AttachForeign(mut foreign, addresses) => {
+            foreign.addresses = match addresses {
+                Addresses::FromState => state.choose_addresses(foreign.network).unwrap_or_default(),
+                Addresses::These(these) => these,
+            };
+            Command::AttachForeign { foreign }
         }
         Try::Attach(id, seed, addresses) => {
             let networks =

@@ -1,11 +1,12 @@
-//! What a node answers about its own containers, with no manager needed: [`Containers`] is what
-//! operators call, [`Agent`] what managers call.
+//! What a node answers about its own containers, with no manager needed: [`Containers`] and
+//! [`Attachments`] are what operators call, [`Agent`] what managers call.
 //!
 //! Reading order: [`find`] says which container is meant, [`describe`] what is known of it, [`logs`]
 //! and [`exec`] carry its bytes, [`refusal`] turns the runtime's errors into statuses. Who may call
 //! is decided before, by the gate in front of all services.
 
 mod agent;
+mod attachments;
 mod containers;
 mod describe;
 mod exec;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 pub use agent::Agent;
+pub use attachments::Attachments;
 pub use containers::Containers;
 
 use crate::{

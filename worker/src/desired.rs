@@ -14,23 +14,45 @@ use weft_model::{
         ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, ServiceItem, Visibility,
         label_key,
     },
+    object::{Foreign, Holder},
     spec::EndpointMode,
 };
 use weft_overlay::{Dataplane, NetnsRef, Network, Port, Remote, Sandbox, Subnet, Underlay};
 
-/// What only this node knows of a task: where its namespace is.
+/// What only this node knows of a sandbox: where its namespace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSandbox {
     /// Path of the network namespace.
     pub netns: PathBuf,
     /// Where its resolver listens on 127.0.0.11.
     pub dns_port: Option<u16>,
-    /// The task, for its attachments.
+    /// Its memberships, in the order of its interfaces.
     pub attachments: Vec<AttachmentId>,
+    /// Name of its first interface, where somebody chose one.
+    pub ifname: Option<String>,
 }
 
 /// The sandboxes of this node.
-pub type LocalSandboxes = BTreeMap<TaskId, LocalSandbox>;
+pub type LocalSandboxes = BTreeMap<Holder, LocalSandbox>;
+
+/// What stands before the ID of a namespace of others in [`key_of`].
+const FOREIGN: &str = "foreign-";
+
+/// The name of a sandbox in the data plane and in the resolver.
+pub fn key_of(holder: Holder) -> String {
+    match holder {
+        Holder::Task(task) => task.to_string(),
+        Holder::Foreign(id) => format!("{FOREIGN}{id}"),
+    }
+}
+
+/// The sandbox of that name.
+pub fn holder_of(key: &str) -> Option<Holder> {
+    match key.strip_prefix(FOREIGN) {
+        Some(id) => id.parse().ok().map(Holder::Foreign),
+        None => key.parse().ok().map(Holder::Task),
+    }
+}
 
 /// The assignments, sorted by what they are.
 #[derive(Default)]
@@ -47,6 +69,8 @@ pub struct Sorted<'a> {
     pub endpoints: BTreeMap<AttachmentId, &'a EndpointItem>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, &'a Task>,
+    /// Namespaces of others on it.
+    pub foreigners: BTreeMap<AttachmentId, &'a Foreign>,
 }
 
 impl<'a> Sorted<'a> {
@@ -69,13 +93,17 @@ impl<'a> Sorted<'a> {
                 (Key::Task(id), Item::Task(item)) => {
                     sorted.tasks.insert(*id, item);
                 }
+                (Key::Foreign(id), Item::Foreign(item)) => {
+                    sorted.foreigners.insert(*id, item);
+                }
                 (
                     Key::Cluster
                     | Key::Node
                     | Key::Network(_)
                     | Key::Service(_)
                     | Key::Endpoint(_)
-                    | Key::Task(_),
+                    | Key::Task(_)
+                    | Key::Foreign(_),
                     _,
                 ) => {}
             }
@@ -100,7 +128,7 @@ impl<'a> Sorted<'a> {
             .collect();
         let sandboxes = sandboxes
             .iter()
-            .map(|(task, sandbox)| (task.to_string(), self.sandbox(sandbox)))
+            .map(|(holder, sandbox)| (key_of(*holder), self.sandbox(sandbox)))
             .collect();
         Dataplane { underlay: Some(underlay), networks, sandboxes }
     }
@@ -137,8 +165,9 @@ impl<'a> Sorted<'a> {
         for (index, id) in local.attachments.iter().enumerate() {
             let Some(endpoint) = self.endpoints.get(id) else { continue };
             let Some(network) = self.networks.get(&endpoint.network) else { continue };
+            let chosen = local.ifname.clone().filter(|_| index == 0);
             let port = Port {
-                ifname: format!("eth{index}"),
+                ifname: chosen.unwrap_or_else(|| format!("eth{index}")),
                 mac: weft_overlay::Mac(endpoint.mac),
                 addresses: with_prefixes(&endpoint.addresses, network),
                 default_gateway: !network.internal,

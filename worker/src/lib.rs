@@ -2,12 +2,14 @@
 //!
 //! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
 //! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
-//! containers, [`report`] says what came of it, and [`worker`] puts them together.
+//! containers, [`attach`] sees to namespaces of others, [`report`] says what came of it, and
+//! [`worker`] puts them together.
 //!
 //! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
 //! meet on the wire.
 
 pub mod api;
+pub mod attach;
 pub mod cache;
 pub mod container;
 pub mod desired;

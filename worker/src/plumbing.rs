@@ -12,10 +12,10 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use weft_dns::{Asker, Server, asker::Outside};
-use weft_model::{Assignments, TaskId};
+use weft_model::{Assignments, object::Holder};
 use weft_overlay::{Completeness, Dataplane, Report, Scope};
 
-use crate::desired::{LocalSandbox, LocalSandboxes, Sorted};
+use crate::desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of};
 
 mod kernel;
 
@@ -57,10 +57,12 @@ pub struct Standing {
     pub looks: u64,
     /// Of the assignments that the kernel agrees with.
     pub revision: u64,
+    /// Of the assignments that the last look was for, whatever came of it.
+    pub seen: u64,
     /// Sandboxes that were in the last look.
-    pub sandboxes: BTreeSet<TaskId>,
+    pub sandboxes: BTreeSet<Holder>,
     /// Those that are not as wanted, and why.
-    pub troubled: BTreeMap<TaskId, String>,
+    pub troubled: BTreeMap<Holder, String>,
     /// What else the kernel refused, in words.
     pub errors: Vec<String>,
     /// Objects that were put back after they were found missing or changed.
@@ -70,7 +72,7 @@ pub struct Standing {
 /// The loop's handle. Dropping it ends the loop and changes nothing in the kernel.
 #[derive(Debug)]
 pub struct Plumbing {
-    sandboxes: watch::Sender<BTreeMap<TaskId, Plumbed>>,
+    sandboxes: watch::Sender<BTreeMap<Holder, Plumbed>>,
     standing: watch::Receiver<Standing>,
     task: JoinHandle<()>,
 }
@@ -102,7 +104,7 @@ impl Plumbing {
         kernel: impl HostKernel,
         assigned: watch::Receiver<Assigned>,
         names: Arc<Server>,
-        adopted: BTreeMap<TaskId, Plumbed>,
+        adopted: BTreeMap<Holder, Plumbed>,
     ) -> Self {
         let (sandboxes, wanted) = watch::channel(adopted);
         let (told, standing) = watch::channel(Standing::default());
@@ -111,14 +113,14 @@ impl Plumbing {
     }
 
     /// Adds a sandbox, or changes it.
-    pub fn put(&self, task: TaskId, plumbed: Plumbed) {
+    pub fn put(&self, holder: Holder, plumbed: Plumbed) {
         self.sandboxes
-            .send_if_modified(|all| all.insert(task, plumbed.clone()).as_ref() != Some(&plumbed));
+            .send_if_modified(|all| all.insert(holder, plumbed.clone()).as_ref() != Some(&plumbed));
     }
 
     /// Takes a sandbox away.
-    pub fn take(&self, task: TaskId) {
-        self.sandboxes.send_if_modified(|all| all.remove(&task).is_some());
+    pub fn take(&self, holder: Holder) {
+        self.sandboxes.send_if_modified(|all| all.remove(&holder).is_some());
     }
 
     /// Asks for a look though nothing has changed: a sandbox began to be served.
@@ -135,7 +137,7 @@ impl Plumbing {
 struct Loop<K> {
     kernel: K,
     assigned: watch::Receiver<Assigned>,
-    wanted: watch::Receiver<BTreeMap<TaskId, Plumbed>>,
+    wanted: watch::Receiver<BTreeMap<Holder, Plumbed>>,
     names: Arc<Server>,
     told: watch::Sender<Standing>,
 }
@@ -149,8 +151,10 @@ impl<K: HostKernel> Loop<K> {
             let (source, assignments) = self.assigned.borrow_and_update().clone();
             let sandboxes = self.wanted.borrow_and_update().clone();
             let sorted = Sorted::new(&assignments);
-            let local: LocalSandboxes =
-                sandboxes.iter().map(|(task, plumbed)| (*task, plumbed.local.clone())).collect();
+            let local: LocalSandboxes = sandboxes
+                .iter()
+                .map(|(holder, plumbed)| (*holder, plumbed.local.clone()))
+                .collect();
             let desired = Arc::new(sorted.dataplane(&local));
             let completeness = match source {
                 Source::None | Source::Kept => Completeness::Partial,
@@ -210,13 +214,13 @@ impl<K: HostKernel> Loop<K> {
         &self,
         source: Source,
         sorted: &Sorted<'_>,
-        sandboxes: &BTreeMap<TaskId, Plumbed>,
+        sandboxes: &BTreeMap<Holder, Plumbed>,
     ) {
         if source == Source::None {
             return;
         }
         self.names.publish(sorted.zones());
-        for (task, plumbed) in sandboxes {
+        for (holder, plumbed) in sandboxes {
             let (networks, way_out) = sorted.membership(&plumbed.local.attachments);
             let asker = Asker {
                 networks,
@@ -225,27 +229,28 @@ impl<K: HostKernel> Loop<K> {
                 ndots: plumbed.resolving.ndots,
             };
             // A sandbox that is not served yet, or no longer, is told when it is added.
-            let _ = self.names.update(&task.to_string(), asker);
+            let _ = self.names.update(&key_of(*holder), asker);
         }
     }
 
     fn tell(
         &self,
         assignments: &Assignments,
-        sandboxes: &BTreeMap<TaskId, Plumbed>,
+        sandboxes: &BTreeMap<Holder, Plumbed>,
         report: &Report,
         repaired: usize,
     ) {
         let troubled = report.troubled();
         self.told.send_modify(|standing| {
             standing.looks += 1;
+            standing.seen = assignments.revision;
             if report.is_settled() {
                 standing.revision = assignments.revision;
             }
             standing.sandboxes = sandboxes.keys().copied().collect();
             standing.troubled = troubled
                 .iter()
-                .filter_map(|(key, why)| Some((key.parse().ok()?, why.clone())))
+                .filter_map(|(key, why)| Some((holder_of(key)?, why.clone())))
                 .collect();
             standing.errors = report.failed.iter().map(ToString::to_string).collect();
             standing.repairs += repaired as u64;

@@ -12,7 +12,7 @@ use tokio::{
     sync::watch,
     task::{Id, JoinSet},
 };
-use weft_model::{Task, TaskId};
+use weft_model::{Task, TaskId, object::Holder};
 
 use crate::{
     container::{Found, Phase, Runtime},
@@ -56,11 +56,11 @@ pub fn sort_found(found: Vec<Found>) -> (Leftovers, Vec<Found>) {
 }
 
 /// The sandboxes of containers that run: the first look at the kernel must know them.
-pub fn adopted(leftovers: &Leftovers) -> BTreeMap<TaskId, Plumbed> {
+pub fn adopted(leftovers: &Leftovers) -> BTreeMap<Holder, Plumbed> {
     leftovers
         .iter()
         .filter(|(_, found)| found.status.phase == Phase::Running)
-        .filter_map(|(task, found)| Some((*task, plumbed(found)?)))
+        .filter_map(|(task, found)| Some((Holder::Task(*task), plumbed(found)?)))
         .collect()
 }
 
@@ -70,6 +70,7 @@ fn plumbed(found: &Found) -> Option<Plumbed> {
         netns: found.netns()?,
         dns_port: found.status.dns_port,
         attachments: attachments_label(&config.labels),
+        ifname: None,
     };
     // The overrides are in the text that the container got; the host's servers may have changed.
     let resolving = make::resolving_of(&config.resolv_conf, &make::host_resolv_conf());

@@ -13,8 +13,9 @@ use weft_model::{Assignments, object::NodeDescription};
 use weft_proto::tls::LiveIdentity;
 
 use crate::{
+    attach::{self, Book, BookError, Keeper, Leader},
     cache::Cache,
-    container::{self, Embedded, EmbeddedConfig, Runtime},
+    container::{self, Embedded, EmbeddedConfig, Holders, Runtime},
     plumbing::{Assigned, HostKernel, LiveKernel, Plumbing, Source, Standing},
     report::ReportBook,
     session::{Contact, Dial, Session, grpc::GrpcDial},
@@ -42,6 +43,9 @@ pub enum StartError {
     /// The container runtime.
     #[error("the container runtime cannot start")]
     Runtime(#[from] container::Error),
+    /// What is known of namespaces of others.
+    #[error("what is attached here cannot be read")]
+    Book(#[from] BookError),
     /// The data plane.
     #[error("the data plane cannot start")]
     DataPlane(#[from] weft_overlay::ReconcilerError),
@@ -70,6 +74,7 @@ pub struct Worker {
     cache: Cache,
     assigned: watch::Sender<Assigned>,
     contact: watch::Sender<Contact>,
+    keeper: Option<Arc<Keeper>>,
     running: tokio::sync::Mutex<JoinSet<()>>,
     session: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -82,10 +87,12 @@ impl Worker {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let runtime = EmbeddedConfig::new(&config.run_dir, &config.state_dir);
         let runtime: Arc<dyn Runtime> = Arc::new(Embedded::new(runtime)?);
-        Self::start_on(&config.state_dir, runtime, LiveKernel::open()?).await
+        let holders = Holders::new(&config.run_dir, &config.state_dir)?;
+        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, Some(holders)).await
     }
 
     /// Starts over this runtime and this kernel, and adopts what an earlier run left there.
+    /// Namespaces of others are not attached: they need a machine.
     ///
     /// # Errors
     /// When the runtime does not tell what there is.
@@ -93,6 +100,15 @@ impl Worker {
         state_dir: &Path,
         runtime: Arc<dyn Runtime>,
         kernel: impl HostKernel,
+    ) -> Result<Self, StartError> {
+        Self::start_with(state_dir, runtime, kernel, None).await
+    }
+
+    async fn start_with(
+        state_dir: &Path,
+        runtime: Arc<dyn Runtime>,
+        kernel: impl HostKernel,
+        holders: Option<Holders>,
     ) -> Result<Self, StartError> {
         let (leftovers, strangers) = tasks::sort_found(runtime.list().await?);
         for stranger in strangers {
@@ -108,19 +124,30 @@ impl Worker {
         let (assigned, told) = watch::channel(kept);
         let zones = Zones::new([], Elsewhere::default(), Synced::NotYet);
         let names = Arc::new(Server::new(zones, Handle::current()));
-        let adopted = tasks::adopted(&leftovers);
+        let mut adopted = tasks::adopted(&leftovers);
+        let book = Book::open(state_dir)?;
+        if let Some(holders) = &holders {
+            adopted.extend(attach::adopted(&book, holders).await);
+        }
         let plumbing = Plumbing::start(kernel, told.clone(), Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
+        let contact = watch::Sender::<Contact>::default();
+        let leader = Leader::new(contact.subscribe());
+        let keeper = holders.map(|holders| Keeper::new(book, holders, &context, leader));
         let mut running = JoinSet::new();
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
+        if let Some(keeper) = &keeper {
+            running.spawn(Arc::clone(keeper).run());
+        }
         Ok(Self {
             context,
             state_dir: state_dir.to_owned(),
             cache,
             assigned,
-            contact: watch::Sender::default(),
+            contact,
+            keeper,
             running: running.into(),
             session: JoinSet::new().into(),
         })
@@ -129,6 +156,9 @@ impl Worker {
     /// Opens a session with the managers, and keeps it open.
     pub async fn join(&self, membership: Membership) {
         let dial = GrpcDial::new(membership.identity.clone());
+        if let Some(keeper) = &self.keeper {
+            keeper.leader().show(Some(membership.identity.clone()));
+        }
         self.join_by(dial, membership).await;
     }
 
@@ -176,6 +206,9 @@ impl Worker {
                     return;
                 }
             }
+            if let Some(keeper) = &self.keeper {
+                keeper.empty().await;
+            }
         };
         if tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_err() {
             tracing::error!("not everything of the cluster could be removed");
@@ -183,13 +216,17 @@ impl Worker {
         self.cache.erase();
         self.assigned.send_replace((Source::None, Arc::new(Assignments::default())));
         self.contact.send_replace(Contact::default());
+        if let Some(keeper) = &self.keeper {
+            keeper.leader().show(None);
+        }
     }
 
     /// Removes what a member left that is none any more: a leave may have been cut short.
     pub async fn leave_leftovers(&self) {
         let kept = self.assigned.borrow().0 == Source::Kept;
         let containers = self.context.runtime.list().await.is_ok_and(|found| !found.is_empty());
-        if kept || containers {
+        let attached = self.keeper.as_ref().is_some_and(|keeper| keeper.holds_any());
+        if kept || containers || attached {
             self.leave().await;
         }
     }
@@ -217,6 +254,11 @@ impl Worker {
     /// What answers the containers' questions for names.
     pub fn names(&self) -> Arc<Server> {
         Arc::clone(&self.context.names)
+    }
+
+    /// Namespaces of others; none over a kernel in memory.
+    pub fn keeper(&self) -> Option<Arc<Keeper>> {
+        self.keeper.clone()
     }
 
     /// Where what outlives the machine's restart is kept.

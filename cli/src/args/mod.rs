@@ -1,6 +1,7 @@
 //! The command line as types, one file for each noun. Values are checked here, so that a command
 //! never starts with half of its arguments understood.
 
+pub mod attachment;
 pub mod cluster;
 pub mod connection;
 pub mod container;
@@ -62,6 +63,10 @@ pub enum Command {
     Stop(container::StopArgs),
     /// Kill containers of this node
     Kill(container::KillArgs),
+    /// Put a network namespace that somebody else owns on an attachable network
+    Attach(attachment::AttachArgs),
+    /// Take network namespaces off their networks
+    Detach(attachment::DetachArgs),
     /// Show what this node knows of itself and its cluster
     Info(FormatArgs),
     /// Show the versions of client and daemon
@@ -85,10 +90,6 @@ pub enum Command {
     Port(Later),
     #[command(hide = true, disable_help_flag = true)]
     System(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Attach(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Detach(Later),
     #[command(hide = true, disable_help_flag = true)]
     P2p(Later),
     #[command(hide = true, disable_help_flag = true)]

@@ -33,6 +33,7 @@ const FLAGS: &[(&str, &str)] = &[
          secret-rm stop-signal sysctl-add sysctl-rm tty t ulimit-add ulimit-rm \
          update-max-failure-ratio update-monitor with-registry-auth",
     ),
+    ("attach", "tap"),
     ("service logs", "details"),
     ("ps", "size s"),
     ("inspect", "size s"),

@@ -1,6 +1,7 @@
 //! What each command does, one file for each noun. A command gets the daemon, its arguments and a
 //! place to print to; it knows nothing of the process it runs in, so that tests run it too.
 
+pub mod attachments;
 pub mod cluster;
 pub mod containers;
 pub mod converge;
@@ -99,6 +100,8 @@ pub async fn run(
         Command::Logs(args) => logs::container(client, &args, context).await,
         Command::Stop(args) => containers::stop(client, &args, context).await,
         Command::Kill(args) => containers::kill(client, &args, context).await,
+        Command::Attach(args) => attachments::attach(client, &args, context).await,
+        Command::Detach(args) => attachments::detach(client, &args, context).await,
         Command::Info(args) => info::info(client, &args, context).await,
         Command::Version(args) => info::version(client, &args, context).await,
         Command::Completion(args) => shell::completion(args.shell),
@@ -110,8 +113,6 @@ pub async fn run(
         | Command::Rm(_)
         | Command::Port(_)
         | Command::System(_)
-        | Command::Attach(_)
-        | Command::Detach(_)
         | Command::P2p(_)
         | Command::Events(_)
         | Command::Top(_)
@@ -132,8 +133,6 @@ pub fn not_built(command: &Command) -> Option<CliError> {
         Command::Rm(_) => "rm",
         Command::Port(_) => "port",
         Command::System(_) => "system",
-        Command::Attach(_) => "attach",
-        Command::Detach(_) => "detach",
         Command::P2p(_) => "p2p",
         Command::Events(_) => "events",
         Command::Top(_) => "top",
@@ -160,6 +159,8 @@ pub fn not_built(command: &Command) -> Option<CliError> {
         | Command::Logs(_)
         | Command::Stop(_)
         | Command::Kill(_)
+        | Command::Attach(_)
+        | Command::Detach(_)
         | Command::Info(_)
         | Command::Version(_)
         | Command::Completion(_)

@@ -1,6 +1,7 @@
 //! Objects in the shape that Docker's users know: the field names of `inspect` and of
 //! `--format json` are Docker's. Pure functions from the wire's types to JSON.
 
+pub mod attachment;
 pub mod cluster;
 pub mod container;
 pub mod network;

@@ -14,14 +14,16 @@ use weft_proto::{
         status::{hinted, invalid, refused},
     },
     v1::{
-        LeaveClusterRequest, LeaveClusterResponse, ManagerPeer, SessionRequest, SessionResponse,
-        dispatcher_service_server::DispatcherService, session_request, session_response,
+        AttachForeignRequest, AttachForeignResponse, DetachForeignRequest, DetachForeignResponse,
+        ForeignReadyRequest, ForeignReadyResponse, LeaveClusterRequest, LeaveClusterResponse,
+        ManagerPeer, SessionRequest, SessionResponse, dispatcher_service_server::DispatcherService,
+        session_request, session_response,
     },
 };
 
 use super::{FromWorker, Hello, SessionEnd, ToWorker, Welcome};
 use crate::{
-    api::{Api, caller_of},
+    api::{Api, caller_of, foreign},
     manager::{Core, Manager, write_failed},
 };
 
@@ -58,6 +60,39 @@ impl DispatcherService for Api {
         let id = calling_node(&request)?;
         leave(&manager, id).await?;
         Ok(Response::new(LeaveClusterResponse {}))
+    }
+
+    async fn attach_foreign(
+        &self,
+        request: Request<AttachForeignRequest>,
+    ) -> Result<Response<AttachForeignResponse>, Status> {
+        let manager = self.manager()?;
+        let caller = caller_of(&request)?.clone();
+        let node = calling_node(&request)?;
+        foreign::attach(&manager, &caller, node, request.get_ref()).await?;
+        Ok(Response::new(AttachForeignResponse {}))
+    }
+
+    async fn foreign_ready(
+        &self,
+        request: Request<ForeignReadyRequest>,
+    ) -> Result<Response<ForeignReadyResponse>, Status> {
+        let manager = self.manager()?;
+        let node = calling_node(&request)?;
+        let id = foreign::id_of(&request.get_ref().id)?;
+        manager.core.write(vec![Command::ForeignReady { node, id }]).await?;
+        Ok(Response::new(ForeignReadyResponse {}))
+    }
+
+    async fn detach_foreign(
+        &self,
+        request: Request<DetachForeignRequest>,
+    ) -> Result<Response<DetachForeignResponse>, Status> {
+        let manager = self.manager()?;
+        let node = calling_node(&request)?;
+        let id = foreign::id_of(&request.get_ref().id)?;
+        manager.core.write(vec![Command::DetachForeign { node, id }]).await?;
+        Ok(Response::new(DetachForeignResponse {}))
     }
 }
 

@@ -120,6 +120,9 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.ContainerService/Stop", Callers::LOCAL, Node),
     call("/weft.v1.ContainerService/Kill", Callers::LOCAL, Node),
     stream("/weft.v1.ContainerService/Exec", Callers::LOCAL, Node),
+    call("/weft.v1.AttachmentService/Attach", Callers::LOCAL, Node),
+    call("/weft.v1.AttachmentService/Detach", Callers::LOCAL, Node),
+    call("/weft.v1.AttachmentService/List", Callers::LOCAL, Node),
     // The root certificate is no secret: who joins compares its digest with the token's.
     call("/weft.v1.JoinService/RootCertificate", Callers::ALL, Manager),
     // The token is what admits; a certificate of before adds nothing to it.
@@ -130,6 +133,9 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.RaftService/Call", Callers::MANAGER, Manager),
     stream("/weft.v1.DispatcherService/Session", Callers::NODE, Leader),
     call("/weft.v1.DispatcherService/Leave", Callers::NODE, Leader),
+    call("/weft.v1.DispatcherService/AttachForeign", Callers::NODE, Leader),
+    call("/weft.v1.DispatcherService/ForeignReady", Callers::NODE, Leader),
+    call("/weft.v1.DispatcherService/DetachForeign", Callers::NODE, Leader),
     stream("/weft.v1.AgentService/Logs", Callers::MANAGER, Node),
     call("/grpc.health.v1.Health/Check", Callers::KNOWN, Node),
     stream("/grpc.health.v1.Health/Watch", Callers::KNOWN, Node),

@@ -29,7 +29,10 @@ pub struct AddressUse {
     pub size: u128,
     /// Held by tasks.
     pub tasks: usize,
-    /// Held by tasks of nodes that are out of touch: they stay held until the node is back.
+    /// Held by namespaces of others.
+    pub foreign: usize,
+    /// Held by tasks and others of nodes that are out of touch: they stay held until the node is
+    /// back.
     pub out_of_touch: usize,
     /// Held by services.
     pub vips: usize,
@@ -40,7 +43,7 @@ pub struct AddressUse {
 impl AddressUse {
     /// Addresses that nobody holds; those at rest included.
     pub fn free(&self) -> u128 {
-        self.size.saturating_sub((self.tasks + self.vips) as u128)
+        self.size.saturating_sub((self.tasks + self.foreign + self.vips) as u128)
     }
 }
 
@@ -124,21 +127,25 @@ impl State {
         Ok(Applied::of(id))
     }
 
-    /// Who uses a network: services, and tasks whose service is gone.
+    /// Who uses a network: services, tasks whose service is gone, and namespaces of
+    /// others.
     pub fn network_users(&self, id: NetworkId) -> Vec<String> {
         let services = self
             .services()
             .filter(|service| service.spec.networks.iter().any(|usage| usage.network == id))
             .map(|service| format!("service {}", service.spec.name));
-        let tasks = self
-            .attachments()
-            .filter(|attachment| attachment.network == id)
-            .filter_map(|attachment| {
-                let Holder::Task(task) = attachment.holder;
-                self.task(task)
-            })
-            .filter(|task| self.service(task.service).is_none())
-            .map(|task| format!("task {}", task.name()));
+        let tasks = self.attachments().filter(|attachment| attachment.network == id).filter_map(
+            |attachment| match attachment.holder {
+                Holder::Task(task) => {
+                    let task = self.task(task)?;
+                    let orphan = self.service(task.service).is_none();
+                    orphan.then(|| format!("task {}", task.name()))
+                }
+                Holder::Foreign(id) => {
+                    self.foreign(id).map(|foreign| format!("attachment {}", foreign.name))
+                }
+            },
+        );
         services.chain(tasks).collect()
     }
 
@@ -160,10 +167,25 @@ impl State {
     /// # Errors
     /// [`Rejected::Exhausted`] with how many of each use there are, and what to do.
     pub fn choose_addresses(&self, id: NetworkId) -> Result<Vec<IpAddr>, Rejected> {
+        self.choose_addresses_beside(id, &[])
+    }
+
+    /// The same, with those that the user has given: they stay, what is missing is chosen.
+    ///
+    /// # Errors
+    /// As before. Whether a given address may be had is checked by `apply`.
+    pub fn choose_addresses_beside(
+        &self,
+        id: NetworkId,
+        given: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, Rejected> {
         let network = self.network(id).ok_or_else(|| not_found("network", id))?;
         let taken = self.taken(id);
-        let mut chosen: Vec<IpAddr> = Vec::new();
+        let mut chosen: Vec<IpAddr> = given.to_vec();
         for family in [Family::V4, Family::V6] {
+            if given.iter().any(|address| family.is_of(*address)) {
+                continue;
+            }
             let subnets: Vec<_> =
                 network.subnets.iter().filter(|s| family.is_of(s.cidr.addr())).collect();
             let found = subnets.iter().find_map(|subnet| subnet.choose(&taken, self.now).ok());
@@ -188,8 +210,13 @@ impl State {
                 } else {
                     format!(" ({} of nodes that are out of touch)", usage.out_of_touch)
                 };
+                let foreign = if usage.foreign == 0 {
+                    String::new()
+                } else {
+                    format!(", {} by attached namespaces", usage.foreign)
+                };
                 format!(
-                    "{} has {} addresses: {} held by tasks{silent}, {} by VIPs",
+                    "{} has {} addresses: {} held by tasks{foreign}{silent}, {} by VIPs",
                     subnet.cidr, usage.size, usage.tasks, usage.vips
                 )
             })
@@ -215,7 +242,10 @@ impl State {
         };
         for attachment in self.attachments().filter(|a| a.network == network.id) {
             let held = inside(&attachment.addresses);
-            usage.tasks += held;
+            match attachment.holder {
+                Holder::Task(_) => usage.tasks += held,
+                Holder::Foreign(_) => usage.foreign += held,
+            }
             let node = attachment.node.and_then(|node| self.node(node));
             if node.is_some_and(|node| !node.in_touch()) {
                 usage.out_of_touch += held;

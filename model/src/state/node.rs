@@ -157,6 +157,7 @@ impl State {
             });
         }
         self.orphan_tasks(id);
+        self.free_foreigners_of(id);
         self.nodes.remove_mut(&id);
         Ok(Applied::of(id))
     }

@@ -91,6 +91,7 @@ impl State {
             self.stop(task, Desired::Remove)?;
         }
         self.services.remove_mut(&id);
+        self.bereave_foreigners(id);
         self.rest_vips(&service.vips, &Vips::new());
         Ok(Applied::of(id))
     }
@@ -119,6 +120,15 @@ impl State {
         for usage in &spec.networks {
             self.network(usage.network)
                 .ok_or_else(|| not_found("network", usage.network.short()))?;
+            let names = || std::iter::once(&spec.name).chain(&usage.aliases);
+            let taken = self.foreigners().find(|foreign| {
+                foreign.network == usage.network
+                    && names().any(|name| foreign.name.eq_ignore_ascii_case(name))
+            });
+            if let Some(foreign) = taken {
+                let (kind, name) = ("attachment".to_owned(), foreign.name.clone());
+                return Err(Rejected::Exists { kind, name, id: foreign.id.short() });
+            }
         }
         Ok(())
     }

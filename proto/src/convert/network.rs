@@ -111,19 +111,37 @@ fn decided(subnet: &Subnet) -> v1::IpamConfig {
 }
 
 fn endpoint(state: &State, network: &Network, attached: &Attachment) -> v1::Endpoint {
-    let Holder::Task(task) = attached.holder;
-    let task = state.task(task);
-    let usage = task.and_then(|task| task.networks.iter().find(|u| u.network == network.id));
-    v1::Endpoint {
+    let common = v1::Endpoint {
         attachment_id: attached.id.to_string(),
-        name: task.map(|task| task.container_name()).unwrap_or_default(),
-        task_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
-        service_id: task.map(|task| task.service.to_string()).unwrap_or_default(),
         node_id: attached.node.map(|node| node.to_string()).unwrap_or_default(),
         addresses: with_prefixes(network, &attached.addresses),
         mac_address: mac(attached.mac),
-        aliases: usage.map(|usage| usage.aliases.clone()).unwrap_or_default(),
         visible: state.is_visible(attached.holder),
+        ..v1::Endpoint::default()
+    };
+    match attached.holder {
+        Holder::Task(task) => {
+            let task = state.task(task);
+            let usage =
+                task.and_then(|task| task.networks.iter().find(|u| u.network == network.id));
+            v1::Endpoint {
+                name: task.map(|task| task.container_name()).unwrap_or_default(),
+                task_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
+                service_id: task.map(|task| task.service.to_string()).unwrap_or_default(),
+                aliases: usage.map(|usage| usage.aliases.clone()).unwrap_or_default(),
+                ..common
+            }
+        }
+        Holder::Foreign(id) => {
+            let foreign = state.foreign(id);
+            let service = foreign.and_then(|foreign| foreign.service);
+            v1::Endpoint {
+                name: foreign.map(|foreign| foreign.name.clone()).unwrap_or_default(),
+                service_id: service.map(|service| service.to_string()).unwrap_or_default(),
+                aliases: foreign.map(|foreign| foreign.aliases.clone()).unwrap_or_default(),
+                ..common
+            }
+        }
     }
 }
 
@@ -150,7 +168,7 @@ fn pool_use(state: &State, network: &Network, subnet: &Subnet) -> v1::PoolUse {
         size: cut(usage.size),
         tasks: usage.tasks as u64,
         vips: usage.vips as u64,
-        attachments: 0,
+        attachments: usage.foreign as u64,
         resting: usage.resting as u64,
         free: cut(usage.free()),
     }

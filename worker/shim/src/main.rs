@@ -2,7 +2,8 @@
 //! namespace, its DNS sockets and its exit code outlive the daemon. It is single-threaded: one poll
 //! loop, no allocation that grows with the container's life.
 //!
-//! Usage (only the daemon calls it): `weft-shim ID RUN-DIR STATE-DIR own|host|PATH`. It forks,
+//! Usage (only the daemon calls it): `weft-shim ID RUN-DIR STATE-DIR own|host|PATH|hold:PATH`. With
+//! `hold:` it owns no container, only the DNS sockets in somebody else's namespace. It forks,
 //! reports `ok PID` or `error TEXT` on stdout once its socket is bound, and goes on in the
 //! background in its own session. What it says on the socket is in `serve.rs`, what it keeps in
 //! `STATE-DIR/status` in `status.rs`, and the format of `STATE-DIR/log` in `log.rs`.
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     let (Some(id), Some(run), Some(state), Some(net)) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        eprintln!("usage: weft-shim ID RUN-DIR STATE-DIR own|host|PATH");
+        eprintln!("usage: weft-shim ID RUN-DIR STATE-DIR own|host|PATH|hold:PATH");
         return ExitCode::from(2);
     };
     let args = Args { id, run_dir: run.into(), state_dir: state.into(), net };

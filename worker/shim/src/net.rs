@@ -19,8 +19,12 @@ pub struct Dns {
     pub port: u16,
 }
 
-/// Enters the namespace asked for: `own` (new, lo up), `host`, or the path of one. DNS sockets
-/// exist only in a new one: the others already have a resolver of somebody else.
+/// What stands before the path of a namespace that is held for its DNS sockets only.
+const HOLD: &str = "hold:";
+
+/// Enters the namespace asked for: `own` (new, lo up), `host`, the path of one, or `hold:` and the
+/// path of one that is somebody else's. DNS sockets exist in a new one and in one that is held: the
+/// others already have a resolver of somebody else.
 pub fn enter(net: &str) -> io::Result<Option<Dns>> {
     match net {
         "host" => Ok(None),
@@ -30,13 +34,20 @@ pub fn enter(net: &str) -> io::Result<Option<Dns>> {
             loopback_up()?;
             dns().map(Some)
         }
-        path => {
-            let file = std::fs::File::open(path)?;
-            // SAFETY: setns takes a descriptor we own and a plain flag.
-            check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) })?;
-            Ok(None)
+        held if held.starts_with(HOLD) => {
+            join(&held[HOLD.len()..])?;
+            // An address of lo can be bound only while lo is up.
+            loopback_up()?;
+            dns().map(Some)
         }
+        path => join(path).map(|()| None),
     }
+}
+
+fn join(path: &str) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    // SAFETY: setns takes a descriptor we own and a plain flag.
+    check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
 /// The kernel gives lo its addresses when it comes up.

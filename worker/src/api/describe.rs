@@ -107,7 +107,11 @@ fn networks(attachments: &[AttachmentId], sorted: &Sorted<'_>) -> Vec<v1::Contai
     numbered.filter_map(|(index, id)| network(index, *id, sorted)).collect()
 }
 
-fn network(index: usize, id: AttachmentId, sorted: &Sorted<'_>) -> Option<v1::ContainerNetwork> {
+pub(super) fn network(
+    index: usize,
+    id: AttachmentId,
+    sorted: &Sorted<'_>,
+) -> Option<v1::ContainerNetwork> {
     let endpoint = sorted.endpoints.get(&id)?;
     let network = sorted.networks.get(&endpoint.network)?;
     let service = endpoint.service.and_then(|id| sorted.services.get(&id));

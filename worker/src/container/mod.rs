@@ -22,6 +22,7 @@ mod embedded;
 mod error;
 mod exec;
 pub mod helper;
+mod hold;
 mod kept;
 mod layout;
 mod logs;
@@ -42,6 +43,7 @@ pub use config::{
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::Error;
 pub use exec::{ExecConfig, ExecIo, ExecSession, Pty, Terminal, WindowSize};
+pub use hold::Holders;
 pub use logs::{LogQuery, LogRecord, LogStream, OutputStream};
 pub use status::{Exit, Phase, Status};
 

@@ -1,5 +1,6 @@
 //! Starting a container's shim and talking to it.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -15,6 +16,8 @@ use super::{ContainerConfig, ContainerId, DnsSockets, Error, NetNamespace};
 
 /// The shim's program, built by `build.rs`.
 const PROGRAM: &[u8] = include_bytes!(env!("WEFT_SHIM"));
+/// The first word of its command line.
+pub(super) const NAME: &str = "weft-shim";
 /// How long a shim may take to answer what it can answer at once.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -43,10 +46,20 @@ pub(super) fn start(
         NetNamespace::Host => "host".into(),
         NetNamespace::Join(path) => path.clone().into_os_string(),
     };
+    start_in(program, &config.id, layout, &net)
+}
+
+/// Starts a shim in the namespace that `net` names in its own words.
+pub(super) fn start_in(
+    program: &OwnedFd,
+    id: &ContainerId,
+    layout: &Layout,
+    net: &OsStr,
+) -> Result<(), Error> {
     let output = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
-        .arg0("weft-shim")
-        .arg(config.id.as_str())
-        .args([layout.run.as_os_str(), layout.state.as_os_str(), &net])
+        .arg0(NAME)
+        .arg(id.as_str())
+        .args([layout.run.as_os_str(), layout.state.as_os_str(), net])
         .stdin(Stdio::null())
         .env_clear()
         .output()
@@ -59,7 +72,7 @@ pub(super) fn start(
     if reason.is_empty() {
         reason = format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    Err(Error::ShimNotStarted { id: config.id.clone(), reason })
+    Err(Error::ShimNotStarted { id: id.clone(), reason })
 }
 
 /// A connection to one shim.

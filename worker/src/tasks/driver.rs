@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport};
+use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport, object::Holder};
 
 use super::{Context, make, plumbed};
 use crate::{
@@ -99,6 +99,10 @@ struct Driver {
 }
 
 impl Driver {
+    fn holder(&self) -> Holder {
+        Holder::Task(self.id)
+    }
+
     /// Everything up to the end of the container.
     async fn live(&self, task: &Task, wanted: &mut Wanted, found: Option<Found>) -> End {
         let container = make::container_id(self.id);
@@ -178,6 +182,7 @@ impl Driver {
             netns: created.netns,
             dns_port: created.dns.as_ref().map(|dns| dns.port),
             attachments: task.attachments.clone(),
+            ifname: None,
         };
         if let Some(dns) = created.dns {
             self.context
@@ -186,7 +191,7 @@ impl Driver {
                 .map_err(End::failed)?;
         }
         let resolving = make::resolving(task);
-        self.context.plumbing.put(self.id, Plumbed { local, resolving });
+        self.context.plumbing.put(self.holder(), Plumbed { local, resolving });
         Ok(())
     }
 
@@ -197,8 +202,8 @@ impl Driver {
         loop {
             let trouble = {
                 let now = standing.borrow_and_update();
-                if now.sandboxes.contains(&self.id) {
-                    match now.troubled.get(&self.id) {
+                if now.sandboxes.contains(&self.holder()) {
+                    match now.troubled.get(&self.holder()) {
                         None => return Ok(true),
                         Some(why) => Some(why.clone()),
                     }
@@ -229,7 +234,7 @@ impl Driver {
             .names
             .add_unknown(&self.id.to_string(), dns.udp, dns.tcp)
             .map_err(|error| error.to_string())?;
-        self.context.plumbing.put(self.id, sandbox);
+        self.context.plumbing.put(self.holder(), sandbox);
         self.context.plumbing.look_again();
         Ok(())
     }
@@ -282,8 +287,8 @@ impl Driver {
         // It may never have been served.
         let _ = self.context.names.remove(&self.id.to_string());
         let mut standing = self.context.plumbing.standing();
-        self.context.plumbing.take(self.id);
-        let gone = standing.wait_for(|standing| !standing.sandboxes.contains(&self.id));
+        self.context.plumbing.take(self.holder());
+        let gone = standing.wait_for(|standing| !standing.sandboxes.contains(&self.holder()));
         // If the loop is stuck, the links go with the namespace, which goes with the container.
         let _ = tokio::time::timeout(UNPLUMBING_DEADLINE, gone).await;
     }
