@@ -15,6 +15,7 @@
 
 pub mod accept;
 pub mod address;
+mod authority;
 mod backoff;
 mod base36;
 pub mod bootstrap;

@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use tracing::debug;
 
+use super::authority::AuthorityFilter;
 use super::backoff::AcceptBackoff;
 use super::connect::{CONNECT_TIMEOUT, patient};
 
@@ -92,6 +93,7 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
 #[derive(Debug)]
 pub struct UnixConnection {
     io: UnixStream,
+    authority: AuthorityFilter,
     caller: UnixConnected,
     _permit: OwnedSemaphorePermit,
 }
@@ -158,7 +160,7 @@ async fn accept(
     let (io, _) = listener.accept().await?;
     let caller = io.peer_cred()?;
     let caller = UnixConnected { uid: caller.uid(), gid: caller.gid(), pid: caller.pid() };
-    Ok(UnixConnection { io, caller, _permit: permit })
+    Ok(UnixConnection { io, authority: AuthorityFilter::default(), caller, _permit: permit })
 }
 
 impl Stream for UnixIncoming {
@@ -183,7 +185,11 @@ impl AsyncRead for UnixConnection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
+        let connection = self.get_mut();
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut connection.io).poll_read(cx, buffer);
+        connection.authority.pass(&mut buffer.filled_mut()[before..]);
+        result
     }
 }
 
