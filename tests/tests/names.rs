@@ -41,10 +41,10 @@ fn every_name_that_is_promised_answers_and_no_other() {
         .collect();
     let tasks = sorted(tasks);
     assert_eq!(tasks.len(), 3);
-    finds(c, "web", &[web.clone()]);
-    finds(c, "WEB.", &[web.clone()]);
-    finds(c, "www", &[web.clone()]);
-    finds(c, "web.shop", &[web.clone()]);
+    finds(c, "web", std::slice::from_ref(&web));
+    finds(c, "WEB.", std::slice::from_ref(&web));
+    finds(c, "www", std::slice::from_ref(&web));
+    finds(c, "web.shop", std::slice::from_ref(&web));
     finds(c, "tasks.web", &tasks);
     let robin = c.lookup("rr").expect("rr");
     assert_eq!(robin.len(), 2);
