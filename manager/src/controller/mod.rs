@@ -41,7 +41,7 @@ pub fn step(state: &State, now: Time, ids: &mut dyn IdSource) -> Step {
         let decided = draft.decisions();
         draft.forget_wakes();
         orchestrator::run(&mut draft, ids);
-        update::run(&mut draft);
+        update::run(&mut draft, ids);
         allocator::run(&mut draft, ids);
         scheduler::run(&mut draft);
         reaper::run(&mut draft);

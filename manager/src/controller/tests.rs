@@ -407,20 +407,23 @@ fn an_update_replaces_one_task_after_the_other() {
         let mut world = World::new(2, "10.0.0.0/24");
         world.web(3, |spec| spec.update.order = order);
         world.settle();
-        world.update(|spec| spec.container.env.push("A=1".into()));
         let mut least = 3;
-        for _ in 0..30 {
-            world.think();
-            let running =
-                world.live().iter().filter(|t| t.status.state == TaskState::Running).count();
-            least = least.min(running);
-            world.work();
-            world.now = world.now + Duration::from_millis(10);
+        // The second update finds the tasks of two former specs.
+        for value in ["A=1", "A=2"] {
+            world.update(|spec| spec.container.env = vec![value.into()]);
+            for _ in 0..30 {
+                world.think();
+                let running =
+                    world.live().iter().filter(|t| t.status.state == TaskState::Running).count();
+                least = least.min(running);
+                world.work();
+                world.now = world.now + Duration::from_millis(10);
+            }
+            let status = world.state.service(WEB).unwrap().update.clone().unwrap();
+            assert_eq!(status.state, UpdateState::Completed, "{order:?} {value}");
+            assert!(world.live().iter().all(|task| task.container.env == [value]));
+            assert_eq!(world.live().len(), 3);
         }
-        let status = world.state.service(WEB).unwrap().update.clone().unwrap();
-        assert_eq!(status.state, UpdateState::Completed, "{order:?}");
-        assert!(world.live().iter().all(|task| task.container.env == ["A=1"]));
-        assert_eq!(world.live().len(), 3);
         let allowed = match order {
             UpdateOrder::StopFirst => 2,
             UpdateOrder::StartFirst => 3,

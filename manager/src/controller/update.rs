@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_model::{
-    Command, Desired, Service, Task, Time,
+    Command, Desired, Service, Task, TaskId, Time,
     command::UpdateKind,
     object::{UpdateState, UpdateStatus},
     spec::{FailureAction, UpdateOrder},
@@ -13,15 +13,16 @@ use super::{
     draft::Draft,
     slots::{self, ended_by_itself, fills, runs},
 };
+use crate::ids::IdSource;
 
 /// Takes every update a step forward.
-pub(super) fn run(draft: &mut Draft) {
+pub(super) fn run(draft: &mut Draft, ids: &mut dyn IdSource) {
     let services: Vec<_> = draft.state().services().cloned().collect();
     for service in services {
         let Some(update) = &service.update else { continue };
         match update.state {
             UpdateState::Updating | UpdateState::RollbackStarted => {
-                advance(draft, &service, update)
+                advance(draft, &service, update, ids)
             }
             UpdateState::Paused
             | UpdateState::Completed
@@ -42,7 +43,7 @@ enum Phase {
     Done,
 }
 
-fn advance(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
+fn advance(draft: &mut Draft, service: &Service, update: &UpdateStatus, ids: &mut dyn IdSource) {
     if let Some(failed) = first_failure(draft, service, update) {
         match service.spec.update.failure_action {
             FailureAction::Continue => {}
@@ -72,20 +73,18 @@ fn advance(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
     };
     let next = phases.iter().filter(|(phase, _, _)| *phase == Phase::Former).take(room);
     for former in next.filter_map(|(_, former, _)| former.clone()) {
-        replace(draft, service, &former);
+        replace(draft, service, &former, ids);
     }
 }
 
 /// Begins to replace one task of the former spec.
-fn replace(draft: &mut Draft, service: &Service, former: &Task) {
+fn replace(draft: &mut Draft, service: &Service, former: &Task, ids: &mut dyn IdSource) {
     match service.spec.update.order {
         UpdateOrder::StopFirst => {
             draft.decide(Command::Stop { task: former.id, desired: Desired::Shutdown });
         }
         UpdateOrder::StartFirst => {
-            // The name of the new task is derived from the old one's, so that this controller
-            // needs no randomness; the two differ in one bit.
-            let id = successor(former);
+            let id = TaskId::from_bytes(ids.bytes());
             let (slot, start_at) = (former.slot, draft.now());
             draft.decide(Command::CreateTask {
                 id,
@@ -184,14 +183,4 @@ fn set_status(draft: &mut Draft, service: &Service, status: UpdateStatus) {
 
 fn reason(task: &Task) -> &str {
     if task.status.error.is_empty() { &task.status.message } else { &task.status.error }
-}
-
-fn successor(task: &Task) -> weft_model::TaskId {
-    let mut text = task.id.to_string().into_bytes();
-    // Flips the lowest bit of the last hex digit; the result is a hex digit again.
-    if let Some(last) = text.last_mut() {
-        let digit = (*last as char).to_digit(16).unwrap_or(0) ^ 1;
-        *last = char::from_digit(digit, 16).map_or(b'0', |c| c as u8);
-    }
-    String::from_utf8_lossy(&text).parse().unwrap_or(task.id)
 }
