@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Seeds in one run of the tests.
-const SEEDS: u64 = 1;
+const SEEDS: u64 = 50;
 /// Seeds in a soak.
 const SOAK: u64 = 2_000;
 /// Processes at a time.
@@ -46,10 +46,7 @@ fn command(seed: u64) -> String {
 #[ignore = "run by the others, with a seed in WEFT_SEED"]
 fn one_seed() {
     let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let ending = weft_tests::sim::run(seed);
-    for line in &ending.trace {
-        println!("{line}");
-    }
+    let ending = weft_tests::sim::run(seed, |line| println!("{line}"));
     println!("seed {seed}: {}", ending.figures);
     assert!(ending.violations.is_empty(), "seed {seed}: {:#?}", ending.violations);
 }

@@ -58,6 +58,11 @@ impl HostKernel for Plane {
     ) -> Result<Report, Gone> {
         let millis = self.machine.lock().random.random_range(0..LOOK_MAX);
         tokio::time::sleep(Duration::from_millis(millis)).await;
+        let told = std::mem::take(&mut self.machine.lock().dirty);
+        let scope = match scope {
+            Scope::Full => Scope::Full,
+            Scope::Changed(named) => Scope::Changed(named.into_iter().chain(told).collect()),
+        };
         Ok(self.driver.reconcile(&desired, completeness, &scope))
     }
 

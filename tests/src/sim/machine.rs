@@ -1,7 +1,7 @@
 //! What of a machine a daemon's death does not touch: its containers and its kernel.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -55,6 +55,8 @@ pub(super) struct Inner {
     pub(super) mood: Mood,
     /// Grows with every change in the kernel.
     pub(super) changes: u64,
+    /// Sandboxes in which something was changed by hand: the kernel's events name them.
+    pub(super) dirty: BTreeSet<String>,
 }
 
 /// Whether containers end by themselves and runtimes and kernels refuse.
@@ -86,6 +88,7 @@ impl Machine {
             last_pid: 1,
             mood: Mood::Bad,
             changes: 0,
+            dirty: BTreeSet::new(),
         };
         Self { clock, inner: Arc::new(Mutex::new(inner)), touched: Arc::default() }
     }
@@ -151,6 +154,9 @@ impl Machine {
         let op = Op::remove(place, object);
         let text = op.to_string();
         inner.changes += 1;
+        if let Place::Sandbox(key) = &op.place {
+            inner.dirty.insert(key.clone());
+        }
         let done = inner.kernel.by_hand(&op);
         drop(inner);
         self.touched.notify_one();

@@ -1,9 +1,9 @@
-//! What must hold once nothing more is done to the cluster.
+//! What must hold once nothing more is done to the cluster, and what must hold in its kernels always.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{State, TaskState, spec::Mode};
-use weft_overlay::{Completeness, Driver, Scope};
+use weft_overlay::{Completeness, Driver, Object, Place, Scope};
 use weft_worker::{
     container::Phase,
     desired::{LocalSandboxes, Sorted},
@@ -15,6 +15,31 @@ use super::{
     daemon::{host_name, node_id},
     host::Host,
 };
+
+/// Addresses of a network that more than one sandbox has.
+pub(super) fn doubled(hosts: &[Host]) -> Vec<String> {
+    let (mut holders, mut found) = (BTreeMap::new(), Vec::new());
+    for host in hosts {
+        let inner = host.site.machine.lock();
+        for (place, objects) in &inner.kernel.plane.places {
+            let Place::Sandbox(key) = place else { continue };
+            for object in objects.values() {
+                let Object::Address(name, net) = object else { continue };
+                let link = objects.values().find_map(|object| match object {
+                    Object::Link(other, link) if other == name => Some(link),
+                    _ => None,
+                });
+                // The alias of a link names its network.
+                let Some(network) = link.map(|link| link.alias.clone()) else { continue };
+                let holder = format!("{key} on n{}", host.id());
+                if let Some(other) = holders.insert((network, net.addr()), holder.clone()) {
+                    found.push(format!("{} is held by {other} and {holder}", net.addr()));
+                }
+            }
+        }
+    }
+    found
+}
 
 /// Services that are not what their users asked for.
 pub(super) fn services(state: &State) -> Vec<String> {

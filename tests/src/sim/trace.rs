@@ -6,48 +6,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::clock::SimClock;
 
 /// Lines written by everything that takes part. Clones are the same trace.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Trace {
     clock: SimClock,
-    kept: Arc<Mutex<Kept>>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    lines: Vec<String>,
+    /// Takes each line as it comes: a run that hangs tells where.
+    tell: Arc<dyn Fn(&str) + Send + Sync>,
     /// What should not have happened.
-    violations: Vec<String>,
+    violations: Arc<Mutex<Vec<String>>>,
 }
 
 impl Trace {
-    pub(super) fn new(clock: SimClock) -> Self {
-        Self { clock, kept: Arc::default() }
+    pub(super) fn new(clock: SimClock, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { clock, tell: Arc::new(tell), violations: Arc::default() }
     }
 
     /// Notes what `who` did, or what was done to it.
     pub(super) fn note(&self, who: &str, what: impl std::fmt::Display) {
-        let line = format!("{:>7} {who:<4} {what}", self.clock.now());
-        self.lock().lines.push(line);
+        (self.tell)(&format!("{:>7} {who:<4} {what}", self.clock.now()));
     }
 
     /// Notes that a promise was broken.
     pub(super) fn violated(&self, who: &str, what: impl std::fmt::Display) {
         let line = format!("{:>7} {who:<4} VIOLATION: {what}", self.clock.now());
-        let mut kept = self.lock();
-        kept.lines.push(line.clone());
-        kept.violations.push(line);
+        (self.tell)(&line);
+        self.lock().push(line);
     }
 
     pub(super) fn violations(&self) -> Vec<String> {
-        self.lock().violations.clone()
-    }
-
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.lock().lines.clone()
+        self.lock().clone()
     }
 
     /// Lines are only ever added, so they are whole whatever a holder did.
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
