@@ -13,6 +13,8 @@ for need in "${needs[@]}"; do
 done
 # A busybox with shared libraries cannot run in an empty root directory.
 if [ -e /bin/busybox ] && ldd /bin/busybox >/dev/null 2>&1; then missing+=(busybox-static); fi
+# Rust links with the C library's files.
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 

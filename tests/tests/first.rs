@@ -24,6 +24,14 @@ fn two_daemons_one_network_a_service_on_each_and_ping_by_name() {
         let said = from.eventually("udp", 5, |c| c.udp(to, 80));
         assert!(said.ends_with(&own), "{said} was asked from {own}");
     }
+    // Packets of the full size pass, whole and in both directions.
+    for (server, client, name) in [(&right, &left, "right"), (&left, &right, "left")] {
+        let make = "dd if=/dev/urandom of=/www/file bs=1M count=8 2>/dev/null; \
+                    httpd -p 8080 -h /www; md5sum </www/file";
+        let sum = server.sh(make).ok();
+        let got = client.sh(&format!("wget -qO- http://{name}:8080/file | md5sum"));
+        assert_eq!(got.ok(), sum);
+    }
 }
 
 #[test]
@@ -51,6 +59,10 @@ fn three_hosts_replicas_on_each_reach_each_other_by_name() {
             .collect();
         assert_eq!(answers.len(), 6, "every task is asked: {answers:?}");
     }
+    // What goes to all reaches every node, and nobody twice.
+    let shouted = clients[1].exec(&["peer", "shout", "10.20.0.255", "80"]).ok();
+    let heard: BTreeSet<&str> = shouted.lines().collect();
+    assert_eq!((heard.len(), shouted.lines().count()), (6, 6), "{shouted}");
     let list =
         lab.host(1).weft(&["service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}"]);
     let list = list.ok();

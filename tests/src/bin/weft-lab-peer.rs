@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-const USAGE: &str =
-    "usage: weft-lab-peer serve PORT | tcp HOST PORT | udp HOST PORT COUNT | flow HOST PORT";
+const USAGE: &str = "usage: weft-lab-peer serve PORT | tcp HOST PORT | udp HOST PORT COUNT | shout HOST PORT | flow HOST PORT";
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between the lines of a flow.
@@ -26,6 +25,7 @@ fn main() -> ExitCode {
         ["udp", host, port, count] => {
             udp(host, port.parse().expect(USAGE), count.parse().expect(USAGE))
         }
+        ["shout", host, port] => shout(host, port.parse().expect(USAGE)),
         ["flow", host, port] => flow(host, port.parse().expect(USAGE)),
         _ => Err(std::io::Error::other(USAGE)),
     };
@@ -106,6 +106,19 @@ fn udp(host: &str, port: u16, count: usize) -> std::io::Result<()> {
         println!("{}", text.unwrap_or_else(|error| format!("none: {error}")));
         std::io::stdout().flush()?;
         sleep(STEP);
+    }
+    Ok(())
+}
+
+/// Sends one packet to all of a network and prints each answer that comes in time.
+fn shout(host: &str, port: u16) -> std::io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_broadcast(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"?", resolve(host, port)?)?;
+    let mut buffer = [0; 1500];
+    while let Ok((length, _)) = socket.recv_from(&mut buffer) {
+        println!("{}", String::from_utf8_lossy(&buffer[..length]));
     }
     Ok(())
 }
