@@ -7,7 +7,7 @@
 //!
 //! Only the framing (RFC 9113 section 4.1) and the outline of header blocks (RFC 7541 section 6) are
 //! followed. Nothing is decompressed: that needs no table, since what is looked for is a literal value
-//! under the first entry of the static table.
+//! whose name is spelled out, or is the first entry of the static table.
 
 /// What a client says first (RFC 9113 section 3.4), in bytes.
 const PREFACE: usize = 24;
@@ -23,6 +23,7 @@ const PRIORITY: u8 = 0x20;
 const PRIORITY_FIELDS: usize = 5;
 /// `:authority` in the static table (RFC 7541 appendix A).
 const AUTHORITY: u64 = 1;
+const AUTHORITY_NAME: &[u8] = b":authority";
 /// Integers of more bits than this are nobody's length.
 const SHIFT_MAX: u32 = 28;
 
@@ -95,7 +96,8 @@ enum Then {
 /// A string of a literal field.
 #[derive(Debug, Clone, Copy)]
 enum Text {
-    Name,
+    /// So many bytes of it are those of the name that is looked for; none if it is another.
+    Name(Option<usize>),
     Value,
     /// The value that is looked for.
     Authority,
@@ -219,6 +221,7 @@ impl Block {
             Self::Length(text) => {
                 let text = match text {
                     Text::Authority if *byte & 0x80 != 0 => Text::Compressed,
+                    Text::Name(_) if *byte & 0x80 != 0 => Text::Name(None),
                     other => other,
                 };
                 match prefix(*byte, 7) {
@@ -234,7 +237,7 @@ impl Block {
                 if matches!(text, Text::Authority) && *byte == b'%' {
                     *byte = b'-';
                 }
-                Self::text(text, left - 1)
+                Self::text(text.with(*byte), left - 1)
             }
         };
         Some(())
@@ -257,7 +260,7 @@ impl Block {
     fn numbered(then: Then, value: u64) -> Self {
         match (then, value) {
             (Then::Field, _) => Self::Start,
-            (Then::Literal, 0) => Self::Length(Text::Name),
+            (Then::Literal, 0) => Self::Length(Text::Name(Some(0))),
             (Then::Literal, AUTHORITY) => Self::Length(Text::Authority),
             (Then::Literal, _) => Self::Length(Text::Value),
         }
@@ -266,9 +269,25 @@ impl Block {
     /// What follows when `left` bytes of a string are still to come.
     fn text(text: Text, left: u64) -> Self {
         match (left, text) {
-            (0, Text::Name) => Self::Length(Text::Value),
+            (0, Text::Name(Some(same))) if same == AUTHORITY_NAME.len() => {
+                Self::Length(Text::Authority)
+            }
+            (0, Text::Name(_)) => Self::Length(Text::Value),
             (0, Text::Value | Text::Authority | Text::Compressed) => Self::Start,
             (left, text) => Self::Text { left, text },
+        }
+    }
+}
+
+impl Text {
+    /// The same with one more byte read.
+    fn with(self, byte: u8) -> Self {
+        match self {
+            Self::Name(Some(same)) if AUTHORITY_NAME.get(same) == Some(&byte) => {
+                Self::Name(Some(same + 1))
+            }
+            Self::Name(_) => Self::Name(None),
+            Self::Value | Self::Authority | Self::Compressed => self,
         }
     }
 }
@@ -310,10 +329,15 @@ mod tests {
         field
     }
 
-    /// A header block as grpc-core writes it, with this authority.
+    /// A header block with this authority: once with its name spelled out, as grpc-core does it,
+    /// and once by the name's place in the table.
     fn block(authority: &[u8]) -> Vec<u8> {
         let mut block = vec![0x86, 0x83];
         block.extend(literal(0x44, b"/weft.v1.NodeService/List"));
+        block.extend(literal(0x40, b":authority"));
+        block.extend(literal(0x40, authority)[1..].to_vec());
+        block.extend(literal(0x40, b":authorize"));
+        block.extend(literal(0x40, b"%%")[1..].to_vec());
         block.extend(literal(0x41, authority));
         block.extend(literal(0x40, b"user-agent"));
         block.extend(literal(0x00, b"x%2F")[1..].to_vec());
