@@ -25,8 +25,7 @@ def main() -> None:
         name = [("grpc.ssl_target_name_override", "weft-manager")]
         channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), name)
     else:
-        # By itself grpc sends the path of the socket as the host, which is no host (RFC 9110, 7.2).
-        channel = grpc.insecure_channel(target, [("grpc.default_authority", "localhost")])
+        channel = grpc.insecure_channel(target)
     database = ProtoReflectionDescriptorDatabase(channel)
     names = set(database.get_services())
     print("services:", *sorted(names))
