@@ -17,7 +17,11 @@ dir=/run/$tag
 hosts=(n1 n2 n3)
 export NO_COLOR=1
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+# Colours on a terminal only.
+bold= blue= plain=
+if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; fi
+
+say() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 fail() { echo "error: $*" >&2; exit 1; }
 
 # Enters a host: its network and mounts, and its cgroup, so that `down` finds all that runs there.
@@ -32,7 +36,7 @@ enter() { # HOST COMMAND...
 # Runs a command of the user on a host and shows it as typed.
 on() { # HOST COMMAND...
   local host=$1; shift
-  printf '\n\033[36m%s#\033[0m %s\n' "$host" "$*"
+  printf '\n%s%s#%s %s\n' "$blue" "$host" "$plain" "$*"
   WEFT_HOST=unix://$dir/$host/r/weft.sock PATH=$dir/bin:$PATH enter "$host" sh -c "$*"
 }
 
@@ -160,7 +164,7 @@ up() {
   show
   cat <<END
 
-$(printf '\033[1m')It runs.$(printf '\033[0m') Play in it:  make demo-shell          (a shell on n1; HOST=n2 for another)
+${bold}It runs.$plain Play in it:  make demo-shell          (a shell on n1; HOST=n2 for another)
               make demo-down           (removes it)
 END
 }

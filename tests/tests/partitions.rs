@@ -162,3 +162,35 @@ fn addresses_of_a_silent_node_stay_held_and_what_waits_for_them_says_so() {
         if now.len() == 4 { Ok(()) } else { Err(format!("{now:?}")) }
     });
 }
+
+#[test]
+fn a_node_that_was_drained_while_it_was_away_gives_its_tasks_up() {
+    let lab = Lab::cluster("away", 1, 2);
+    lab.network("shop", "10.20.0.0/24");
+    lab.serve("web", &["--network", "shop", "--replicas", "3"]);
+    let host = lab.host(1);
+    assert_eq!(lab.host(3).containers("web").len(), 1);
+    lab.cut(3);
+    eventually("it is missed", Duration::from_secs(15), || {
+        let list = host.weft(&["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]).text()?;
+        if list.contains("n3 Ready") { Err(list) } else { Ok(()) }
+    });
+    host.weft(&["node", "update", "--availability", "drain", "n3"]).ok();
+    let here = || [lab.host(1), lab.host(2)].map(tasks);
+    let count = |tasks: &[Tasks; 2]| tasks[0].len() + tasks[1].len();
+    eventually("its task is replaced", Duration::from_secs(20), || match count(&here()) {
+        3 => Ok(()),
+        other => Err(format!("{other} tasks")),
+    });
+    let before = here();
+    // There its own goes on until it hears of it.
+    assert_eq!(lab.host(3).containers("web").len(), 1);
+    lab.heal();
+    eventually("it empties", Duration::from_secs(20), || {
+        match lab.host(3).containers("web").len() {
+            0 => Ok(()),
+            other => Err(format!("{other} containers")),
+        }
+    });
+    assert_eq!(here(), before, "a healthy task was touched");
+}
