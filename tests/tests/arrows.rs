@@ -101,9 +101,14 @@ fn crates_know_only_whom_they_may() {
         if name == TESTS {
             continue;
         }
-        let Some(may) = allowed.get(name.as_str()) else {
-            wrong.push(format!("{name} is in no arrow"));
-            continue;
+        let may = match allowed.get(name.as_str()) {
+            Some(may) => *may,
+            None if name.starts_with("weft") => {
+                wrong.push(format!("{name} is in no arrow"));
+                continue;
+            }
+            // A changed copy of somebody else's crate knows nothing of ours.
+            None => &[],
         };
         for dependency in &package.dependencies {
             let other = dependency.name.as_str();
