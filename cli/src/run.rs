@@ -149,6 +149,7 @@ fn execute(cli: Cli) -> Result<(), CliError> {
     };
     let command = match cli.command {
         Command::Daemon(args) => {
+            weft_worker::memory::bound_heaps();
             return runtime(0)?.block_on(crate::daemon::run(*args)).map_err(|error| {
                 // The alternate form puts the causes behind the error, in one line.
                 CliError::refused("daemon", format!("{error:#}"))

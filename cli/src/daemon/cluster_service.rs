@@ -152,7 +152,8 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
         info.raft = Some(raft(&manager));
         // A store that was wiped, rolled back or copied takes no part; its operator must know.
         let condemned = manager.store().condemned().borrow().clone();
-        info.warnings.extend(condemned.map(|refusal| format!("this manager takes no part: {refusal}")));
+        info.warnings
+            .extend(condemned.map(|refusal| format!("this manager takes no part: {refusal}")));
     }
     Ok(info)
 }

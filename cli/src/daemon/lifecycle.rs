@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::net::TcpListener;
 use tonic::{Code, Status};
 use weft_manager::{
     ca::{Authority, Subject, join_token, new_secret},
@@ -16,7 +17,7 @@ use weft_manager::{
 use weft_model::{
     Cluster, ClusterId, NodeId, Time,
     command::NewNode,
-    object::{Meta, Tokens},
+    object::{Meta, NodeDescription, Tokens},
     spec::{NodeSpec, Role},
 };
 use weft_proto::{
@@ -60,14 +61,9 @@ pub async fn init(node: &Arc<Node>, request: InitRequest) -> Result<InitResponse
         .map_err(|error| convert::status::invalid(&error))?;
     let availability = convert::node::availability_of(request.availability)
         .map_err(|error| convert::status::invalid(&error))?;
-    let port = node.settings().listen.port();
-    let address = addresses::advertised(&request.advertise_addr, port)?;
-    let data_path = addresses::data_path(&request.data_path_addr, address.ip())?;
-    let description = node
-        .description(address, data_path)
-        .map_err(|error| failed("the machine's facts cannot be read", &error))?;
-    let listener = node.listen().await.map_err(cannot_listen)?;
-    node.home().clear().map_err(disk)?;
+    let Ready { description, listener } =
+        ready(node, &request.advertise_addr, &request.data_path_addr).await?;
+    let (address, data_path) = (description.address, description.data_path);
 
     let now = SystemTime::now();
     let cluster_id = ClusterId::from_bytes(rand::random());
@@ -130,6 +126,25 @@ pub async fn init(node: &Arc<Node>, request: InitRequest) -> Result<InitResponse
     })
 }
 
+/// What a node needs before it asks anybody to take it in.
+struct Ready {
+    description: NodeDescription,
+    listener: TcpListener,
+}
+
+/// Finds the node's addresses and binds the cluster's port: what can fail here fails before anything
+/// is changed.
+async fn ready(node: &Arc<Node>, advertised: &str, data_path: &str) -> Result<Ready, Status> {
+    let address = addresses::advertised(advertised, node.settings().listen.port())?;
+    let data_path = addresses::data_path(data_path, address.ip())?;
+    let description = node
+        .description(address, data_path)
+        .map_err(|error| failed("the machine's facts cannot be read", &error))?;
+    let listener = node.listen().await.map_err(cannot_listen)?;
+    node.home().clear().map_err(disk)?;
+    Ok(Ready { description, listener })
+}
+
 /// A refusal by the state keeps its own words.
 fn refused_start(error: weft_manager::manager::StartError) -> Status {
     use weft_manager::manager::StartError;
@@ -160,14 +175,9 @@ pub async fn join(node: &Arc<Node>, request: JoinRequest) -> Result<JoinResponse
             "give a manager's address as HOST:2377",
         )
     })?;
-    let port = node.settings().listen.port();
-    let address = addresses::advertised(&request.advertise_addr, port)?;
-    let data_path = addresses::data_path(&request.data_path_addr, address.ip())?;
-    let description = node
-        .description(address, data_path)
-        .map_err(|error| failed("the machine's facts cannot be read", &error))?;
-    let listener = node.listen().await.map_err(cannot_listen)?;
-    node.home().clear().map_err(disk)?;
+    let Ready { description, listener } =
+        ready(node, &request.advertise_addr, &request.data_path_addr).await?;
+    let (address, data_path) = (description.address, description.data_path);
 
     let key = NodeKey::generate().map_err(|error| failed("no key can be made", &error))?;
     let csr = key.csr_der().map_err(|error| failed("no key can be made", &error))?;

@@ -6,9 +6,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tonic::Status;
 use weft_proto::{
-    tls::{HostPort, Identity, NodeKey, channel, renew_at, store},
-    v1::{RenewCertificateRequest, join_service_client::JoinServiceClient},
+    tls::{HostPort, Identity, LiveIdentity, NodeKey, anonymous_channel, channel, renew_at, store},
+    v1::{
+        RenewCertificateRequest, RenewCertificateResponse, RenewExpiredCertificateRequest,
+        join_service_client::JoinServiceClient,
+    },
 };
 
 use super::node::{Joined, Node};
@@ -41,26 +45,20 @@ pub async fn run(node: Arc<Node>, joined: Arc<Joined>) {
     }
 }
 
-/// Gets a certificate with the role that the cluster gives the node now.
+/// Gets a certificate with the role that the cluster gives the node now. One that has expired is
+/// shown as data, and its key proves whose it is.
 pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()> {
-    let key = NodeKey::generate().context("no key can be made")?;
+    let present = joined.identity.current();
+    let expired = !present.subject().is_valid_at(SystemTime::now());
+    let key = if expired { NodeKey::from_pem(&present.key_pem()) } else { NodeKey::generate() };
+    let key = key.context("no key can be made")?;
     let csr = key.csr_der().context("no key can be made")?;
     let mut last = anyhow::anyhow!("no manager's address is known");
     for manager in node.known_managers() {
         let address: HostPort = manager.to_string().parse().context("a manager's address")?;
-        let mut client = JoinServiceClient::new(channel(&joined.identity, &address));
-        let asked = client.renew_certificate(RenewCertificateRequest { csr: csr.clone() });
+        let asked = ask(&joined.identity, &address, csr.clone(), expired);
         match tokio::time::timeout(DEADLINE, asked).await {
-            Ok(Ok(response)) => {
-                let response = response.into_inner();
-                let roots = response.root_certificate;
-                let identity = Identity::from_pem(&response.certificate, &key.pem(), &roots)
-                    .context("the new certificate cannot be used")?;
-                store::save(&node.home().identity(), &identity)
-                    .context("the new certificate cannot be kept")?;
-                joined.identity.replace(identity).context("the new certificate is another's")?;
-                return Ok(());
-            }
+            Ok(Ok(response)) => return take(node, joined, &key, &response),
             Ok(Err(status)) => {
                 last = anyhow::anyhow!("manager {manager}: {}", status.message());
             }
@@ -68,4 +66,35 @@ pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()>
         }
     }
     Err(last)
+}
+
+async fn ask(
+    identity: &LiveIdentity,
+    address: &HostPort,
+    csr: Vec<u8>,
+    expired: bool,
+) -> Result<RenewCertificateResponse, Status> {
+    let response = if expired {
+        let certificate = identity.current().certificate_der().to_vec();
+        let mut client = JoinServiceClient::new(anonymous_channel(identity, address));
+        client.renew_expired_certificate(RenewExpiredCertificateRequest { csr, certificate }).await
+    } else {
+        let mut client = JoinServiceClient::new(channel(identity, address));
+        client.renew_certificate(RenewCertificateRequest { csr }).await
+    };
+    response.map(tonic::Response::into_inner)
+}
+
+fn take(
+    node: &Node,
+    joined: &Joined,
+    key: &NodeKey,
+    response: &RenewCertificateResponse,
+) -> anyhow::Result<()> {
+    let identity =
+        Identity::from_pem(&response.certificate, &key.pem(), &response.root_certificate)
+            .context("the new certificate cannot be used")?;
+    store::save(&node.home().identity(), &identity)
+        .context("the new certificate cannot be kept")?;
+    joined.identity.replace(identity).context("the new certificate is another's")
 }
