@@ -144,6 +144,21 @@ fn two_strangers_and_a_service_find_and_reach_each_other_by_name() {
     }
     assert_eq!(task.lookup("left").expect("an address"), ["10.20.0.77"]);
 
+    // A namespace with a way out of its own keeps it.
+    let routed = Stranger::new(lab.host(1), "routed");
+    routed
+        .sh("ip link add own0 type bridge && ip addr add 10.77.0.2/24 dev own0 && \
+               ip link set own0 up && ip route add default via 10.77.0.1")
+        .ok();
+    let before = routed.sh("ip route show default").ok();
+    let shown = routed.attach("shop", "routed", &[]).json();
+    assert_eq!(text(&shown, "Gateway"), "");
+    routed.pings("right");
+    assert_eq!(routed.sh("ip route show default").ok(), before);
+    lab.host(1).weft(&["detach", "routed"]).ok();
+    assert_eq!(routed.sh("ip route show default").ok(), before);
+    assert_eq!(routed.links(), ["lo", "own0"]);
+
     // What is refused changes nothing.
     let other = Stranger::new(lab.host(2), "other");
     other.attach("closed", "x", &[]).refused(1, &["not attachable", "hint:", "--attachable"]);
@@ -174,7 +189,7 @@ fn two_strangers_and_a_service_find_and_reach_each_other_by_name() {
     assert_eq!(lab.host(1).weft(&["detach", "left"]).ok(), "left");
     assert_eq!(one.links(), ["lo"]);
     assert_eq!(one.sh("nft list tables 2>/dev/null").ok(), "", "no table of ours stays");
-    task.eventually("the name is gone", 5, |c| c.denied("left"));
+    task.eventually("the name is gone", 5, |c| c.denied("left.shop"));
     other.attach("shop", "left", &["--ip", "10.20.0.77"]).ok();
     task.pings("left");
     lab.host(1).weft(&["detach", "left"]).refused(1, &["no such attachment on this node"]);
@@ -319,4 +334,55 @@ fn killed_at_any_moment_of_an_attach_it_ends_attached_or_in_nothing() {
     assert!(attached > 0 && nothing > 0, "all at one end: {attached} and {nothing}");
     let shown = stranger.attach("shop", "probe", &[]).json();
     assert_eq!(text(&shown, "State"), "attached");
+}
+
+#[test]
+fn what_goes_while_no_manager_is_there_is_gone_when_one_is_back() {
+    let lab = Lab::cluster("attach-alone", 1, 1);
+    attachable(&lab);
+    let host = lab.host(2);
+    let stranger = Stranger::new(host, "one");
+    stranger.attach("shop", "probe", &[]).ok();
+    lab.host(1).kill9();
+    let argv = host.weft_argv(&["detach", "probe"]);
+    let mut caller = host
+        .command(&argv.iter().map(String::as_str).collect::<Vec<_>>())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("weft can be started");
+    eventually("it is written down", PATIENCE, || {
+        let text = std::fs::read_to_string(host.state_dir().join("attachments.json"));
+        let text = text.map_err(|error| error.to_string())?;
+        if text.contains("Leaving") || text.trim() == "[]" { Ok(()) } else { Err(text) }
+    });
+    // Neither daemon remembers the call now, only the node's disk does.
+    caller.kill().expect("our child");
+    caller.wait().expect("our child");
+    host.restart();
+    lab.host(1).start();
+    eventually("it is gone at both ends", PATIENCE, || {
+        let (left, links) = (members(&lab), stranger.links());
+        if left.is_empty() && links == ["lo"] { Ok(()) } else { Err(format!("{left:?} {links:?}")) }
+    });
+}
+
+#[test]
+fn a_node_that_leaves_takes_its_strangers_off() {
+    let lab = Lab::cluster("attach-leave", 1, 1);
+    attachable(&lab);
+    let host = lab.host(2);
+    let stranger = Stranger::new(host, "one");
+    stranger.attach("shop", "probe", &[]).ok();
+    host.weft(&["cluster", "leave"]).ok();
+    assert_eq!(stranger.links(), ["lo"]);
+    assert_eq!(stranger.sh("nft list tables 2>/dev/null").ok(), "", "no table of ours stays");
+    for dir in [host.state_dir(), host.run_dir()] {
+        let left = std::fs::read_dir(dir.join("attachments")).map(Iterator::count).unwrap_or(0);
+        assert_eq!(left, 0, "nothing is left in {}", dir.display());
+    }
+    stranger
+        .attach("shop", "probe", &[])
+        .refused(1, &["not part of a cluster", "hint:", "weft cluster join"]);
+    lab.host(1).weft(&["node", "rm", "--force", "n2"]).ok();
+    assert_eq!(members(&lab), Vec::<String>::new());
 }

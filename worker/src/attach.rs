@@ -1,11 +1,12 @@
 //! Namespaces that somebody else owns, on networks of the cluster.
 //!
 //! An attachment is written down here ([`book`]) before the managers are asked ([`leader`]), comes
-//! back in the assignments like any other, and is served by one driver ([`keeper`]). Whatever step a
+//! back in the assignments like any other, and is served by one [`driver`]; [`keeper`] takes the calls. Whatever step a
 //! crash interrupts, the two ends meet again: what is written down and not assigned is dropped, what
 //! is assigned and not written down is given back.
 
 mod book;
+mod driver;
 mod keeper;
 mod leader;
 mod netns;
@@ -17,7 +18,7 @@ use weft_model::{AttachmentId, object::Holder};
 pub use book::{Book, BookError, INTENTS_MAX, Intent, Phase};
 pub use keeper::Keeper;
 pub use leader::{Ask, Leader};
-pub use netns::{Identity, NetnsError};
+pub use netns::{Identity, NetnsError, WayOut};
 
 use crate::{
     container::{ContainerId, Holders},
@@ -104,6 +105,7 @@ fn plumbed(intent: &Intent, dns_port: Option<u16>) -> Plumbed {
         dns_port,
         attachments: vec![intent.id],
         ifname: Some(intent.ifname.clone()),
+        default_gateway: intent.way_out == WayOut::Ours,
     };
     Plumbed { local, resolving: tasks::default_resolving() }
 }

@@ -30,6 +30,8 @@ pub struct LocalSandbox {
     pub attachments: Vec<AttachmentId>,
     /// Name of its first interface, where somebody chose one.
     pub ifname: Option<String>,
+    /// Whether its default routes may be ours.
+    pub default_gateway: bool,
 }
 
 /// The sandboxes of this node.
@@ -170,7 +172,7 @@ impl<'a> Sorted<'a> {
                 ifname: chosen.unwrap_or_else(|| format!("eth{index}")),
                 mac: weft_overlay::Mac(endpoint.mac),
                 addresses: with_prefixes(&endpoint.addresses, network),
-                default_gateway: !network.internal,
+                default_gateway: local.default_gateway && !network.internal,
             };
             attachments.insert(network.vni, port);
             self.add_vips(endpoint.network, &mut vips);

@@ -134,6 +134,17 @@ impl Plumbing {
     }
 }
 
+/// Who a sandbox is to the resolver.
+pub(crate) fn asker_of(plumbed: &Plumbed, sorted: &Sorted<'_>) -> Asker {
+    let (networks, way_out) = sorted.membership(&plumbed.local.attachments);
+    Asker {
+        networks,
+        upstreams: plumbed.resolving.upstreams.clone(),
+        outside: if way_out { Outside::Open } else { Outside::Closed },
+        ndots: plumbed.resolving.ndots,
+    }
+}
+
 struct Loop<K> {
     kernel: K,
     assigned: watch::Receiver<Assigned>,
@@ -221,13 +232,7 @@ impl<K: HostKernel> Loop<K> {
         }
         self.names.publish(sorted.zones());
         for (holder, plumbed) in sandboxes {
-            let (networks, way_out) = sorted.membership(&plumbed.local.attachments);
-            let asker = Asker {
-                networks,
-                upstreams: plumbed.resolving.upstreams.clone(),
-                outside: if way_out { Outside::Open } else { Outside::Closed },
-                ndots: plumbed.resolving.ndots,
-            };
+            let asker = asker_of(plumbed, sorted);
             // A sandbox that is not served yet, or no longer, is told when it is added.
             let _ = self.names.update(&key_of(*holder), asker);
         }

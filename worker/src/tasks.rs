@@ -71,6 +71,7 @@ fn plumbed(found: &Found) -> Option<Plumbed> {
         dns_port: found.status.dns_port,
         attachments: attachments_label(&config.labels),
         ifname: None,
+        default_gateway: true,
     };
     // The overrides are in the text that the container got; the host's servers may have changed.
     let resolving = make::resolving_of(&config.resolv_conf, &make::host_resolv_conf());

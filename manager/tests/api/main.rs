@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attach;
 mod cluster;
 mod join;
 mod logs;

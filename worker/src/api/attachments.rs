@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tonic::{Code, Request, Response, Status};
 use weft_proto::{
-    convert::status::hinted,
+    convert::status::{hint_of, hinted},
     v1::{
         AttachRequest, AttachResponse, Attachment, DetachRequest, DetachResponse,
         ListAttachmentsRequest, ListAttachmentsResponse,
@@ -14,7 +14,7 @@ use weft_proto::{
 
 use super::describe;
 use crate::{
-    attach::{AttachError, Intent, Keeper, NetnsError, Phase, Wish},
+    attach::{AttachError, Intent, Keeper, NetnsError, Phase, WayOut, Wish},
     desired::Sorted,
     worker::Worker,
 };
@@ -103,6 +103,9 @@ fn shown(keeper: &Keeper, intent: &Intent) -> Attachment {
     let service = service.and_then(|service| sorted.services.get(&service));
     let network = describe::network(0, intent.id, &sorted).map(|mut network| {
         network.interface.clone_from(&intent.ifname);
+        if intent.way_out == WayOut::Theirs {
+            network.gateways.clear();
+        }
         network.aliases = foreign.map(|foreign| foreign.aliases.clone()).unwrap_or_default();
         network
     });
@@ -124,7 +127,10 @@ fn shown(keeper: &Keeper, intent: &Intent) -> Attachment {
 
 fn status(error: AttachError) -> Status {
     let (code, hint) = match &error {
-        AttachError::Managers(status) => return status.clone(),
+        // Only what is meant for the user: the rest of the metadata is of another connection.
+        AttachError::Managers(status) => {
+            return hinted(status.code(), status.message(), hint_of(status).as_deref());
+        }
         AttachError::Netns(NetnsError::Interface { .. }) => {
             (Code::FailedPrecondition, "choose another name with --ifname")
         }

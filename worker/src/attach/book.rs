@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use weft_model::AttachmentId;
 
-use super::netns::Identity;
+use super::netns::{Identity, WayOut};
 
 /// The file with all of them; written whole to a second file and renamed.
 const FILE: &str = "attachments.json";
@@ -46,6 +46,8 @@ pub struct Intent {
     pub identity: Identity,
     /// Name of the interface inside.
     pub ifname: String,
+    /// Whose its default routes are.
+    pub way_out: WayOut,
     /// How far it has come.
     pub phase: Phase,
 }
@@ -163,6 +165,7 @@ mod tests {
             netns: "/run/netns/a".into(),
             identity: serde_json::from_value(identity).unwrap(),
             ifname: "eth0".into(),
+            way_out: WayOut::Ours,
             phase: Phase::Asking,
         }
     }

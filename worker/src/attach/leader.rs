@@ -6,6 +6,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Status};
 use weft_model::AttachmentId;
 use weft_proto::{
+    convert::status::hinted,
     tls::{HostPort, LiveIdentity, channel},
     v1::{
         AttachForeignRequest, DetachForeignRequest, ForeignReadyRequest,
@@ -58,7 +59,9 @@ impl Leader {
     pub async fn ask(&self, ask: &Ask) -> Result<(), Status> {
         let identity = self.identity.borrow().clone();
         let Some(identity) = identity else {
-            return Err(Status::failed_precondition("this node is not part of a cluster"));
+            let hint = "weft cluster init, or weft cluster join";
+            let message = "this node is not part of a cluster";
+            return Err(hinted(Code::FailedPrecondition, message, Some(hint)));
         };
         let mut last = "no manager's address is known".to_owned();
         let rounds = async {

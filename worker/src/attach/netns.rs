@@ -51,12 +51,21 @@ pub enum NetnsError {
     Look { path: PathBuf, source: io::Error },
 }
 
+/// Whose default routes a namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WayOut {
+    /// None of its own: it gets ours.
+    Ours,
+    /// One of its own, which stays.
+    Theirs,
+}
+
 /// Looks at the namespace at `path`, where an interface `ifname` is to come. Blocks.
 ///
 /// # Errors
 /// When it is not an absolute path of a network namespace other than the daemon's, or has such an
 /// interface.
-pub fn inspect(path: &Path, ifname: &str) -> Result<Identity, NetnsError> {
+pub fn inspect(path: &Path, ifname: &str) -> Result<(Identity, WayOut), NetnsError> {
     let own = || path.to_owned();
     check_ifname(ifname)?;
     if !path.is_absolute() {
@@ -77,18 +86,18 @@ pub fn inspect(path: &Path, ifname: &str) -> Result<Identity, NetnsError> {
     let look = |source| NetnsError::Look { path: own(), source };
     // The thread ends in the namespace that it enters, and nobody else runs on it.
     let there = std::thread::scope(|scope| {
-        let inside = std::thread::Builder::new().spawn_scoped(scope, || interfaces(&file));
+        let inside = std::thread::Builder::new().spawn_scoped(scope, || look_inside(&file));
         inside.map(|thread| thread.join())
     });
     let there = there.map_err(look)?.map_err(|_| look(io::ErrorKind::Other.into()))?;
-    let there = there.map_err(|source| match source.raw_os_error() {
+    let (there, way_out) = there.map_err(|source| match source.raw_os_error() {
         Some(libc::EINVAL) => NetnsError::Other { path: own() },
         _ => NetnsError::Look { path: own(), source },
     })?;
     if there.iter().any(|name| name == ifname) {
         return Err(NetnsError::Interface { path: own(), name: ifname.to_owned() });
     }
-    Ok(identity)
+    Ok((identity, way_out))
 }
 
 /// Whether `path` still leads to the namespace.
@@ -101,12 +110,29 @@ fn identity_of(found: &fs::Metadata) -> Identity {
     Identity { device: found.dev(), inode: found.ino(), boot }
 }
 
-/// The interfaces of a namespace, which the calling thread enters for good.
-fn interfaces(netns: &File) -> io::Result<Vec<String>> {
+/// The interfaces of a namespace, which the calling thread enters for good, and its way out.
+fn look_inside(netns: &File) -> io::Result<(Vec<String>, WayOut)> {
     setns(netns, CloneFlags::CLONE_NEWNET)?;
     let text = fs::read_to_string("/proc/thread-self/net/dev")?;
     let names = text.lines().filter_map(|line| line.split_once(':'));
-    Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+    let names = names.map(|(name, _)| name.trim().to_owned()).collect();
+    let four = fs::read_to_string("/proc/thread-self/net/route")?;
+    // Without IPv6 there is no such file.
+    let six = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    Ok((names, way_out(&four, &six)))
+}
+
+/// From the kernel's tables of routes, as `fib_route_seq_show` and `ipv6_route_native_seq_show` write
+/// them: of IPv4 the destination is the second field and the mask the eighth; of IPv6 the prefix is the
+/// first and its length the second, and the last is the interface, lo for "unreachable".
+fn way_out(four: &str, six: &str) -> WayOut {
+    const NONE: &str = "00000000";
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let four = four.lines().map(fields).any(|f| f.len() > 7 && f[1] == NONE && f[7] == NONE);
+    let six = six.lines().map(fields).any(|f| {
+        f.len() == 10 && f[0].bytes().all(|byte| byte == b'0') && f[1] == "00" && f[9] != "lo"
+    });
+    if four || six { WayOut::Theirs } else { WayOut::Ours }
 }
 
 /// As the kernel's `dev_valid_name`.
@@ -146,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn a_default_route_of_either_family_is_seen() {
+        let header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
+        let subnet = format!("{header}eth0 0000140A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n");
+        let default = format!("{subnet}eth0 00000000 0101140A 0003 0 0 0 00000000 0 0 0\n");
+        let zero = "0".repeat(32);
+        let six = |dev: &str| format!("{zero} 00 {zero} 00 {zero} ffffffff 1 0 00200200 {dev}\n");
+        assert_eq!(way_out(&subnet, &six("lo")), WayOut::Ours);
+        assert_eq!(way_out(header, ""), WayOut::Ours);
+        assert_eq!(way_out(&default, ""), WayOut::Theirs);
+        assert_eq!(way_out(header, &six("eth0")), WayOut::Theirs);
+    }
+
+    #[test]
     fn another_namespace_is_known_again_until_its_process_has_gone() {
         let mut child = std::process::Command::new("unshare")
             .args(["--net", "sleep", "infinity"])
@@ -155,7 +194,10 @@ mod tests {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let found = loop {
             match inspect(&path, "eth0") {
-                Ok(found) => break Ok(found),
+                Ok((found, way_out)) => {
+                    assert_eq!(way_out, WayOut::Ours);
+                    break Ok(found);
+                }
                 // It has not unshared yet.
                 Err(NetnsError::Host { .. }) if std::time::Instant::now() < deadline => {}
                 Err(error) => break Err(error),

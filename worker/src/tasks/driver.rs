@@ -183,6 +183,7 @@ impl Driver {
             dns_port: created.dns.as_ref().map(|dns| dns.port),
             attachments: task.attachments.clone(),
             ifname: None,
+            default_gateway: true,
         };
         if let Some(dns) = created.dns {
             self.context
