@@ -470,3 +470,24 @@ fn a_released_address_rests_for_a_minute_and_comes_last() {
     apply(&mut state, 63_001, Command::RotateToken { role: Role::Worker, secret: [3; 16] });
     assert_eq!(next(&state), "10.0.0.5", "and comes after the fresh ones when it has rested");
 }
+
+#[test]
+fn a_machine_that_left_may_join_again() {
+    let mut state = started();
+    let mut apply = |index: u64, command: Command| {
+        let proposal = Proposal { request: None, now: Time(index), commands: vec![command] };
+        let result = state.apply(index, &proposal).into_result();
+        (result, state.nodes().map(|node| node.id).collect::<Vec<_>>(), state.check())
+    };
+    let join =
+        |number| Command::AddNode { node: new_node(number, 2, Role::Worker), secret: [1; 16] };
+    assert!(apply(2, join(1)).0.is_ok());
+    let (refused, _, _) = apply(3, join(2));
+    assert!(refused.unwrap_err().to_string().contains("has it"), "the address is in use");
+    let (id, message) = (node(1), String::new());
+    assert!(apply(4, Command::SetNodeState { id, state: NodeState::Down, message }).0.is_ok());
+    let (joined, nodes, violations) = apply(5, join(2));
+    assert!(joined.is_ok());
+    assert_eq!(nodes, [node(0), node(2)], "its former self is out");
+    assert_eq!(violations, vec![]);
+}

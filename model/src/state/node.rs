@@ -27,6 +27,7 @@ impl State {
             let id = new.id.to_string();
             return Err(Rejected::Exists { kind: "node".to_owned(), name: id.clone(), id });
         }
+        self.put_out_departed(&new.description);
         self.check_addresses(new.id, &new.description)?;
         let number = self.has_cluster()?.next_number;
         self.change_cluster(|cluster| cluster.next_number += 1)?;
@@ -156,10 +157,27 @@ impl State {
                 hint: format!("on that node: weft cluster leave; or weft node rm --force {name}"),
             });
         }
+        self.put_out(id);
+        Ok(Applied::of(id))
+    }
+
+    /// A machine that left, or was made anew, and joins again finds its former self down: that one
+    /// is out, and what it held is free, for there is one machine at an address.
+    fn put_out_departed(&mut self, new: &NodeDescription) {
+        let departed: Vec<_> = self
+            .nodes()
+            .filter(|node| node.state == NodeState::Down && node.spec.role == Role::Worker)
+            .filter(|node| node.description.data_path == new.data_path)
+            .filter(|node| node.description.address == new.address)
+            .map(|node| node.id)
+            .collect();
+        departed.into_iter().for_each(|id| self.put_out(id));
+    }
+
+    fn put_out(&mut self, id: NodeId) {
         self.orphan_tasks(id);
         self.free_foreigners_of(id);
         self.nodes.remove_mut(&id);
-        Ok(Applied::of(id))
     }
 
     /// The tasks of a node that is gone for good: whatever they held is free.
