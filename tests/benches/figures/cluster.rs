@@ -10,8 +10,10 @@ use std::{
 
 use weft_tests::{Host, Lab, Output, eventually};
 
+use crate::image;
+
 /// How long anything may take before the bench gives up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a name: below what is worth telling apart.
 const WATCH_PAUSE_MS: u32 = 5;
 
@@ -124,7 +126,7 @@ pub trait Cluster {
     /// Watches a name from the container of a service on a host.
     fn watch(&self, host: usize, service: &str, name: &str) -> Watch {
         let pause = WATCH_PAUSE_MS.to_string();
-        Watch::start(self.inside(host, service, &["watch", "127.0.0.11", name, &pause]))
+        Watch::start(self.inside(host, service, &[image::WATCH, "127.0.0.11", name, &pause]))
     }
 }
 

@@ -16,7 +16,7 @@ const CLIENTS: &str = "clients";
 const SERVICE: &str = "web";
 const NODES: usize = 3;
 const REPLICAS: usize = 30;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Clock ticks of a second in /proc/PID/stat: fixed in the kernel's interface (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
@@ -34,7 +34,7 @@ pub fn run(bench: &Bench) {
         own_cpu.add((cpu(&*ours) - before) * 1e3 / REPLICAS as f64);
         ours.remove(SERVICE);
         if let Some(peer) = &peer {
-            others.add(round(&**peer).as_secs_f64());
+            others.add(running(&**peer).as_secs_f64());
             peer.remove(SERVICE);
         }
     }
@@ -44,7 +44,8 @@ pub fn run(bench: &Bench) {
         &[format!(
             "{ROUNDS} rounds, in turns: `service create -d --replicas {REPLICAS} --endpoint-mode dnsrr`; over \
              when a query from a container on each of the {NODES} nodes gives all {REPLICAS} addresses and \
-             `service ls` shows {REPLICAS}/{REPLICAS}. Processor time of our daemons and the helpers they \
+             `service ls` shows {REPLICAS}/{REPLICAS}; the peer's is over when `service ls` shows it, \
+             which is sooner than its names. Processor time of our daemons and the helpers they \
              ended: {} for each task.",
             own_cpu.show("ms")
         )],
@@ -58,16 +59,15 @@ fn prepare(cluster: &dyn Cluster) {
     cluster.wait_full(CLIENTS);
 }
 
+/// Makes the service; waits until all tasks run and the name is complete everywhere.
 fn round(cluster: &dyn Cluster) -> Duration {
     let watches: Vec<_> = (1..=NODES).map(|host| cluster.watch(host, CLIENTS, SERVICE)).collect();
     for watch in &watches {
         // It runs and asks: nothing of the last round is left.
-        watch.until("no such service", |addresses| addresses.is_empty());
+        watch.until("no such service", <[String]>::is_empty);
     }
     let (start, clock) = (now(), Instant::now());
-    let replicas = REPLICAS.to_string();
-    let flags = ["--replicas", &replicas, "--stop-grace-period", "1s"];
-    cluster.create(SERVICE, NETWORK, &flags, &["sleep", "1000000"]);
+    order(cluster);
     let resolved = watches.iter().map(|watch| {
         let seen = watch.until("all addresses", |addresses| addresses.len() == REPLICAS);
         seen.at.saturating_sub(start)
@@ -81,6 +81,21 @@ fn round(cluster: &dyn Cluster) -> Duration {
             clock.elapsed()
         }
     }
+}
+
+/// Makes the service; waits until all tasks run. Less than is asked of ours: the peer tells names to
+/// its nodes by gossip, which is not waited for.
+fn running(cluster: &dyn Cluster) -> Duration {
+    let clock = Instant::now();
+    order(cluster);
+    cluster.wait_full(SERVICE);
+    clock.elapsed()
+}
+
+fn order(cluster: &dyn Cluster) {
+    let replicas = REPLICAS.to_string();
+    let flags = ["--replicas", &replicas, "--stop-grace-period", "1s"];
+    cluster.create(SERVICE, NETWORK, &flags, &["sleep", "1000000"]);
 }
 
 /// Seconds of processor time of all daemons and of their children that have ended.

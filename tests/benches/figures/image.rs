@@ -12,7 +12,7 @@ use weft_tests::Lab;
 /// The tools of the distribution that are put in; `deploy/bench.sh` installs them.
 const TOOLS: [&str; 2] = ["iperf3", "dnsperf"];
 /// Our own, beside the built tests.
-const WATCH: &str = "weft-bench-watch";
+pub const WATCH: &str = "weft-bench-watch";
 
 /// The root directory of a lab's image, with the tools in it.
 pub fn make(lab: &Lab) -> PathBuf {
@@ -22,7 +22,7 @@ pub fn make(lab: &Lab) -> PathBuf {
     for tool in TOOLS {
         add(&root, &find(tool), tool);
     }
-    add(&root, &built().join(WATCH), "watch");
+    add(&root, &built().join(WATCH), WATCH);
     root
 }
 

@@ -14,7 +14,7 @@ use crate::{
 const NETWORK: &str = "names";
 const SUBNET: &str = "10.33.0.0/24";
 const SERVICE: &str = "ask";
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 const SECONDS: &str = "3";
 /// Clients and queries on their way, of the run that asks as fast as it can.
 const CLIENTS: &str = "4";

@@ -42,6 +42,8 @@ impl Swarm {
         let id = lab.dir().file_name().expect("it has a name").to_string_lossy().into_owned();
         let swarm = Self { daemons: RefCell::default(), lab, parents: Parents(id) };
         for host in 1..=managers + workers {
+            // It is asked for names that nobody knows yet, and refuses at once: nothing listens there.
+            swarm.lab.host(host).resolvers("nameserver 10.99.0.254\n");
             let child = swarm.engine(host);
             swarm.daemons.borrow_mut().insert(host, child);
         }
@@ -54,7 +56,9 @@ impl Swarm {
         for host in 2..=managers + workers {
             let role = if host <= managers { "manager" } else { "worker" };
             let token = swarm.say(1, &["swarm", "join-token", "-q", role]).ok();
-            swarm.say(host, &["swarm", "join", "--token", &token, &format!("{first}:2377")]).ok();
+            let (own, target) = (swarm.lab.host(host).ip(), format!("{first}:2377"));
+            let join = ["swarm", "join", "--advertise-addr", &own, "--token", &token, &target];
+            swarm.say(host, &join).ok();
         }
         swarm
     }

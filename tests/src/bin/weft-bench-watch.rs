@@ -20,7 +20,7 @@ const POINTER: u8 = 0xc0;
 /// What is announced by EDNS (RFC 6891), so that many addresses fit into one answer.
 const LARGEST: u16 = 4096;
 /// An answer that is later than this is asked for again.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(100);
 const TYPE_A: u16 = 1;
 
 fn main() -> io::Result<()> {
@@ -32,17 +32,21 @@ fn main() -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect((server.as_str(), 53))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let (mut buffer, mut last) = ([0; LARGEST as usize], None);
+    let mut buffer = [0; LARGEST as usize];
+    // Told at the start, so that whoever reads knows that it runs.
+    let mut last = BTreeSet::new();
+    println!("{}", line(&last)?);
+    io::stdout().flush()?;
     let mut number = 0_u16;
     loop {
         socket.send(&query(number, name))?;
         if let Ok(length) = socket.recv(&mut buffer)
             && let Some(found) = addresses(&buffer[..length], number)
-            && last.as_ref() != Some(&found)
+            && last != found
         {
             println!("{}", line(&found)?);
             io::stdout().flush()?;
-            last = Some(found);
+            last = found;
         }
         number = number.wrapping_add(1);
         sleep(pause);
