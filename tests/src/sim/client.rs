@@ -40,8 +40,9 @@ const RETRY: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(900);
 /// Most networks and services of one client.
 const OBJECTS_MAX: usize = 3;
-/// Most replicas asked for.
-const REPLICAS_MAX: u32 = 4;
+/// Most replicas asked for: the services of a client with their virtual addresses just fit in one of
+/// its networks.
+const REPLICAS_MAX: u32 = 3;
 
 /// What must be there, by name. Clones are the same book.
 #[derive(Clone, Default)]

@@ -39,6 +39,8 @@ use super::{
 
 /// The log is compacted often, so that snapshots are sent and read.
 const LIMITS: LogLimits = LogLimits { snapshot_after: 40, keep: 20, promote_lag: 200 };
+/// Prefix length of networks: so few addresses that released ones are needed again at once.
+const SUBNET: u8 = 28;
 /// Secrets of the join tokens: worker's and manager's.
 const SECRETS: ([u8; 16], [u8; 16]) = ([1; 16], [2; 16]);
 
@@ -203,7 +205,7 @@ async fn found(site: &Site, manager: &Manager) -> Result<(), String> {
     let cluster = Cluster {
         id: cluster_id(),
         meta: Meta::default(),
-        spec: ClusterSpec::default(),
+        spec: ClusterSpec { subnet_size: SUBNET, ..ClusterSpec::default() },
         tokens: Tokens { worker, manager: manager_secret, extra: Vec::new() },
         root_certificate: String::new(),
         root_key: String::new(),

@@ -37,7 +37,7 @@ use super::{
 /// How long the cluster may take to form.
 const FORMING: Duration = Duration::from_secs(30);
 /// How long it is harmed.
-const CHAOS: Duration = Duration::from_secs(25);
+const CHAOS: Duration = Duration::from_secs(20);
 /// How long it may take to be at rest again.
 const HEALING: Duration = Duration::from_secs(60);
 /// How often it is looked whether the cluster is as it should be.
