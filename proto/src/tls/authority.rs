@@ -410,7 +410,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_pass(bytes in prop::collection::vec(any::<u8>(), 0..300), pieces in 1usize..40) {
-            let after = passed(&connection(&[bytes.clone()]), pieces);
+            let after = passed(&connection(std::slice::from_ref(&bytes)), pieces);
             prop_assert_eq!(after.len(), connection(&[bytes]).len());
         }
     }
