@@ -1,5 +1,6 @@
 //! The limit of the data path: a bridge, a veth pair and a VXLAN device on each of two hosts, made
-//! with `ip` and `bridge` and nothing else. No learning, and one static entry for the other side.
+//! with `ip` and `bridge` and nothing else. No learning, one static entry for the other side, and no
+//! outer checksum: a VXLAN device with one takes about half as much through on this path.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -56,7 +57,7 @@ fn namespace(host: &Host, own: usize, other: usize) -> Child {
     let mac = |n: usize| format!("02:00:00:00:77:{n:02x}");
     host.sh(&format!(
         "ip link add br77 mtu {MTU} type bridge; ip link set br77 up
-         ip link add vx77 mtu {MTU} type vxlan id {VNI} dstport {PORT} local 10.99.0.{own} nolearning
+         ip link add vx77 mtu {MTU} type vxlan id {VNI} dstport {PORT} local 10.99.0.{own} nolearning noudpcsum
          ip link set vx77 master br77 up; bridge link set dev vx77 learning off
          ip link add vh77 mtu {MTU} type veth peer name eth0 mtu {MTU} address {own_mac} netns {pid}
          ip link set vh77 master br77 up
