@@ -1,6 +1,11 @@
 //! What every figure is given.
 
-use crate::{cluster::Cluster, ours::Ours, report::Page, swarm::Swarm};
+use crate::{
+    cluster::Cluster,
+    ours::Ours,
+    report::{Kept, Page},
+    swarm::Swarm,
+};
 
 /// Where to start clusters and where to write.
 pub struct Bench {
@@ -12,7 +17,8 @@ impl Bench {
     /// With the peer, unless `PEER` is 0.
     pub fn new() -> Self {
         let without = std::env::var_os("PEER").is_some_and(|value| value == "0");
-        Self { page: Page::new(), with_peer: !without }
+        let kept = if without { Kept::OnlyShown } else { Kept::Written };
+        Self { page: Page::new(kept), with_peer: !without }
     }
 
     /// A cluster of ours; the first hosts are its managers.

@@ -67,11 +67,20 @@ impl Row {
 /// The page, as it is on the disk.
 pub struct Page {
     path: PathBuf,
+    kept: Kept,
+}
+
+/// Whether the page is changed: a run without the peer must not take its numbers away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Written,
+    OnlyShown,
 }
 
 impl Page {
-    pub fn new() -> Self {
-        Self { path: Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md") }
+    pub fn new(kept: Kept) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
+        Self { path, kept }
     }
 
     /// Puts a table where its marks are, or at the end, and shows it.
@@ -84,6 +93,9 @@ impl Page {
             text += &format!("\n{note}\n");
         }
         println!("\n{name}\n{text}");
+        if self.kept == Kept::OnlyShown {
+            return;
+        }
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
         let page = fs::read_to_string(&self.path).unwrap_or_default();
         let parts = page.split_once(&begin).and_then(|(before, rest)| {
