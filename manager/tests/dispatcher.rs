@@ -348,3 +348,16 @@ fn silence_is_judged_by_a_table() {
         assert_eq!(verdict.wake_at, Some(wake), "{row:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn silence_counts_from_the_last_word_also_after_the_session_has_ended() {
+    let bench = Bench::new();
+    let (worker, _, _) = bench.greeted().await;
+    let heard = bench.sessions.heard().get(&WORKER).copied();
+    assert!(heard.is_some());
+    drop(worker.say);
+    assert!(matches!(worker.session.await.unwrap(), SessionEnd::Closed));
+    assert_eq!(bench.sessions.heard().get(&WORKER).copied(), heard);
+    bench.sessions.close(WORKER);
+    assert_eq!(bench.sessions.heard().get(&WORKER), None, "a node that leaves is not waited for");
+}

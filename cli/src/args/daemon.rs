@@ -29,7 +29,7 @@ pub struct DaemonArgs {
     /// Where other nodes and clients connect [default: 0.0.0.0:2377]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen_addr: Option<SocketAddr>,
-    /// Where metrics and health are served [default: 127.0.0.1:9323]
+    /// Where metrics are to be served; this version serves none
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_addr: Option<SocketAddr>,
     /// What is logged: error, warn, info, debug, trace, or a filter [default: info]

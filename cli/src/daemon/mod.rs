@@ -35,6 +35,9 @@ use node::Node;
 pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let settings = Settings::new(args)?;
     settings.start_log()?;
+    if let Some(address) = settings.metrics {
+        tracing::warn!(%address, "this version serves no metrics: --metrics-addr has no effect");
+    }
     let _only = lock::take(&settings).await?;
     let node = Node::start(settings).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;

@@ -46,6 +46,8 @@ pub struct Settings {
     pub node_name: Option<String>,
     /// Where nodes and clients connect.
     pub listen: SocketAddr,
+    /// Where metrics were asked for; this version serves none, and says so.
+    pub metrics: Option<SocketAddr>,
     log_level: String,
     log_json: bool,
 }
@@ -66,6 +68,7 @@ impl Settings {
                 Some(listen) => listen,
                 None => LISTEN.parse().context("the default listen address")?,
             },
+            metrics: args.metrics_addr,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_json: match (args.log_format, file.log_format.as_deref()) {
                 (Some(LogFormat::Json), _) | (None, Some("json")) => true,

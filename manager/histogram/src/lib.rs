@@ -108,7 +108,7 @@ fn lowest(bucket: usize) -> u64 {
 
 /// Some percentiles of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say which")]
 pub struct PercentileStats {
     pub samples: u64,
     pub p0_1: u64,
