@@ -14,6 +14,7 @@ pub mod cache;
 pub mod container;
 pub mod desired;
 pub mod facts;
+pub mod failpoint;
 pub mod memory;
 pub mod plumbing;
 pub mod report;
