@@ -24,6 +24,7 @@ use weft::{
     run::{Refusal, read},
 };
 use weft_proto::v1::{
+    self,
     cluster_service_server::{ClusterService, ClusterServiceServer},
     container_service_server::{ContainerService, ContainerServiceServer},
     network_service_server::{NetworkService, NetworkServiceServer},
@@ -370,6 +371,7 @@ impl WatchService for Fake {
 impl ContainerService for Fake {
     type LogsStream = BoxStream<LogRecord>;
     type ExecStream = BoxStream<ExecResponse>;
+    type AttachStream = BoxStream<v1::AttachContainerResponse>;
 
     async fn list(
         &self,
@@ -416,5 +418,53 @@ impl ContainerService for Fake {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+    async fn create(
+        &self,
+        _: Request<v1::CreateContainerRequest>,
+    ) -> Answer<v1::CreateContainerResponse> {
+        Err(Status::unimplemented("create"))
+    }
+    async fn start(
+        &self,
+        _: Request<v1::StartContainerRequest>,
+    ) -> Answer<v1::StartContainerResponse> {
+        Err(Status::unimplemented("start"))
+    }
+    async fn restart(
+        &self,
+        _: Request<v1::RestartContainerRequest>,
+    ) -> Answer<v1::RestartContainerResponse> {
+        Err(Status::unimplemented("restart"))
+    }
+    async fn remove(
+        &self,
+        _: Request<v1::RemoveContainerRequest>,
+    ) -> Answer<v1::RemoveContainerResponse> {
+        Err(Status::unimplemented("remove"))
+    }
+    async fn wait(
+        &self,
+        _: Request<v1::WaitContainerRequest>,
+    ) -> Answer<v1::WaitContainerResponse> {
+        Err(Status::unimplemented("wait"))
+    }
+    async fn attach(
+        &self,
+        _: Request<Streaming<v1::AttachContainerRequest>>,
+    ) -> Answer<Self::AttachStream> {
+        Err(Status::unimplemented("attach"))
+    }
+    async fn prune(
+        &self,
+        _: Request<v1::PruneContainersRequest>,
+    ) -> Answer<v1::PruneContainersResponse> {
+        Err(Status::unimplemented("prune"))
+    }
+    async fn connect_pair(
+        &self,
+        _: Request<v1::ConnectPairRequest>,
+    ) -> Answer<v1::ConnectPairResponse> {
+        Err(Status::unimplemented("connect_pair"))
     }
 }

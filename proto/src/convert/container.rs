@@ -25,7 +25,7 @@ pub fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
             pids: spec.limits.pids,
         }),
         workdir: spec.workdir.clone(),
-        user: String::new(),
+        ..v1::ContainerSpec::default()
     }
 }
 
@@ -66,12 +66,13 @@ fn mount(mount: &Mount) -> v1::Mount {
             source: source.clone(),
             target: target.clone(),
             read_only: *access == Access::ReadOnly,
+            ..v1::Mount::default()
         },
         Mount::Tmpfs { target } => v1::Mount {
             r#type: "tmpfs".to_owned(),
             source: String::new(),
             target: target.clone(),
-            read_only: false,
+            ..v1::Mount::default()
         },
     }
 }

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use weft_proto::{
     convert::{status::invalid, value},
     v1::{
-        ContainerLogsRequest, ExecRequest, GetContainerRequest, GetContainerResponse,
+        self, ContainerLogsRequest, ExecRequest, GetContainerRequest, GetContainerResponse,
         KillContainerRequest, KillContainerResponse, ListContainersRequest, ListContainersResponse,
         StopContainerRequest, StopContainerResponse, container_service_server::ContainerService,
     },
@@ -91,6 +91,8 @@ impl Containers {
 impl ContainerService for Containers {
     type LogsStream = Records;
     type ExecStream = Answers;
+    type AttachStream =
+        tokio_stream::wrappers::ReceiverStream<Result<v1::AttachContainerResponse, Status>>;
 
     async fn list(
         &self,
@@ -185,6 +187,62 @@ impl ContainerService for Containers {
         let work = exec::detached(session, permit)?;
         self.in_background(work).await;
         Ok(Response::new(exec::only_started()))
+    }
+
+    async fn create(
+        &self,
+        _: Request<v1::CreateContainerRequest>,
+    ) -> Result<Response<v1::CreateContainerResponse>, Status> {
+        Err(Status::unimplemented("create"))
+    }
+
+    async fn start(
+        &self,
+        _: Request<v1::StartContainerRequest>,
+    ) -> Result<Response<v1::StartContainerResponse>, Status> {
+        Err(Status::unimplemented("start"))
+    }
+
+    async fn restart(
+        &self,
+        _: Request<v1::RestartContainerRequest>,
+    ) -> Result<Response<v1::RestartContainerResponse>, Status> {
+        Err(Status::unimplemented("restart"))
+    }
+
+    async fn remove(
+        &self,
+        _: Request<v1::RemoveContainerRequest>,
+    ) -> Result<Response<v1::RemoveContainerResponse>, Status> {
+        Err(Status::unimplemented("remove"))
+    }
+
+    async fn wait(
+        &self,
+        _: Request<v1::WaitContainerRequest>,
+    ) -> Result<Response<v1::WaitContainerResponse>, Status> {
+        Err(Status::unimplemented("wait"))
+    }
+
+    async fn attach(
+        &self,
+        _: Request<Streaming<v1::AttachContainerRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        Err(Status::unimplemented("attach"))
+    }
+
+    async fn prune(
+        &self,
+        _: Request<v1::PruneContainersRequest>,
+    ) -> Result<Response<v1::PruneContainersResponse>, Status> {
+        Err(Status::unimplemented("prune"))
+    }
+
+    async fn connect_pair(
+        &self,
+        _: Request<v1::ConnectPairRequest>,
+    ) -> Result<Response<v1::ConnectPairResponse>, Status> {
+        Err(Status::unimplemented("connect_pair"))
     }
 }
 
