@@ -7,6 +7,7 @@
 
 mod book;
 mod driver;
+mod ground;
 mod keeper;
 mod leader;
 mod netns;
@@ -16,16 +17,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use weft_model::{AttachmentId, object::Holder};
 
 pub use book::{Book, BookError, INTENTS_MAX, Intent, Phase};
+pub use ground::{Ground, Held, LiveGround};
 pub use keeper::Keeper;
 pub use leader::{Ask, Leader};
 pub use netns::{Identity, NetnsError, WayOut};
 
-use crate::{
-    container::{ContainerId, Holders},
-    desired::LocalSandbox,
-    plumbing::Plumbed,
-    tasks,
-};
+use crate::{container::ContainerId, desired::LocalSandbox, plumbing::Plumbed, tasks};
 
 /// What an administrator asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,16 +81,17 @@ pub enum AttachError {
 }
 
 /// The sandboxes of an earlier run: the first look at the kernel must know them.
-pub async fn adopted(book: &Book, holders: &Holders) -> BTreeMap<Holder, Plumbed> {
+pub async fn adopted(book: &Book, ground: &dyn Ground) -> BTreeMap<Holder, Plumbed> {
     let intents = book.read().borrow().clone();
     let mut adopted = BTreeMap::new();
     for intent in intents.values() {
-        let there = netns::is_there(&intent.netns, &intent.identity);
+        let there = ground.is_there(&intent.netns, &intent.identity);
         if !there || intent.phase == Phase::Asking {
             continue;
         }
         // Without its holder it gets another one, on another port.
-        let port = holders.find(&hold_id(intent.id)).await.ok().map(|dns| dns.port);
+        let held = ground.find(&hold_id(intent.id)).await.ok().flatten();
+        let port = held.map(|dns| dns.port);
         adopted.insert(Holder::Foreign(intent.id), plumbed(intent, port));
     }
     adopted

@@ -13,7 +13,7 @@ use weft_model::{Assignments, object::NodeDescription};
 use weft_proto::tls::LiveIdentity;
 
 use crate::{
-    attach::{self, Book, BookError, Keeper, Leader},
+    attach::{self, Book, BookError, Ground, Keeper, LiveGround},
     cache::Cache,
     container::{self, Embedded, EmbeddedConfig, Holders, Runtime},
     plumbing::{Assigned, HostKernel, LiveKernel, Plumbing, Source, Standing},
@@ -74,7 +74,7 @@ pub struct Worker {
     cache: Cache,
     assigned: watch::Sender<Assigned>,
     contact: watch::Sender<Contact>,
-    keeper: Option<Arc<Keeper>>,
+    keeper: Arc<Keeper>,
     running: tokio::sync::Mutex<JoinSet<()>>,
     session: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -88,11 +88,12 @@ impl Worker {
         let runtime = EmbeddedConfig::new(&config.run_dir, &config.state_dir);
         let runtime: Arc<dyn Runtime> = Arc::new(Embedded::new(runtime)?);
         let holders = Holders::new(&config.run_dir, &config.state_dir)?;
-        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, Some(holders)).await
+        let ground = |contact| -> Arc<dyn Ground> { LiveGround::new(holders, contact) };
+        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, ground).await
     }
 
-    /// Starts over this runtime and this kernel, and adopts what an earlier run left there.
-    /// Namespaces of others are not attached: they need a machine.
+    /// Starts over this runtime and this kernel, and adopts what an earlier run left there;
+    /// `ground` has the namespaces of others.
     ///
     /// # Errors
     /// When the runtime does not tell what there is.
@@ -100,15 +101,16 @@ impl Worker {
         state_dir: &Path,
         runtime: Arc<dyn Runtime>,
         kernel: impl HostKernel,
+        ground: Arc<dyn Ground>,
     ) -> Result<Self, StartError> {
-        Self::start_with(state_dir, runtime, kernel, None).await
+        Self::start_with(state_dir, runtime, kernel, |_| ground).await
     }
 
     async fn start_with(
         state_dir: &Path,
         runtime: Arc<dyn Runtime>,
         kernel: impl HostKernel,
-        holders: Option<Holders>,
+        ground: impl FnOnce(watch::Receiver<Contact>) -> Arc<dyn Ground>,
     ) -> Result<Self, StartError> {
         let (leftovers, strangers) = tasks::sort_found(runtime.list().await?);
         for stranger in strangers {
@@ -126,21 +128,17 @@ impl Worker {
         let names = Arc::new(Server::new(zones, Handle::current()));
         let mut adopted = tasks::adopted(&leftovers);
         let book = Book::open(state_dir)?;
-        if let Some(holders) = &holders {
-            adopted.extend(attach::adopted(&book, holders).await);
-        }
+        let contact = watch::Sender::<Contact>::default();
+        let ground = ground(contact.subscribe());
+        adopted.extend(attach::adopted(&book, &*ground).await);
         let plumbing = Plumbing::start(kernel, told.clone(), Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
-        let contact = watch::Sender::<Contact>::default();
-        let leader = Leader::new(contact.subscribe());
-        let keeper = holders.map(|holders| Keeper::new(book, holders, &context, leader));
+        let keeper = Keeper::new(book, ground, &context);
         let mut running = JoinSet::new();
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
-        if let Some(keeper) = &keeper {
-            running.spawn(Arc::clone(keeper).run());
-        }
+        running.spawn(Arc::clone(&keeper).run());
         Ok(Self {
             context,
             state_dir: state_dir.to_owned(),
@@ -156,9 +154,7 @@ impl Worker {
     /// Opens a session with the managers, and keeps it open.
     pub async fn join(&self, membership: Membership) {
         let dial = GrpcDial::new(membership.identity.clone());
-        if let Some(keeper) = &self.keeper {
-            keeper.leader().show(Some(membership.identity.clone()));
-        }
+        self.keeper.show(Some(membership.identity.clone()));
         self.join_by(dial, membership).await;
     }
 
@@ -206,9 +202,7 @@ impl Worker {
                     return;
                 }
             }
-            if let Some(keeper) = &self.keeper {
-                keeper.empty().await;
-            }
+            self.keeper.empty().await;
         };
         if tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_err() {
             tracing::error!("not everything of the cluster could be removed");
@@ -216,16 +210,14 @@ impl Worker {
         self.cache.erase();
         self.assigned.send_replace((Source::None, Arc::new(Assignments::default())));
         self.contact.send_replace(Contact::default());
-        if let Some(keeper) = &self.keeper {
-            keeper.leader().show(None);
-        }
+        self.keeper.show(None);
     }
 
     /// Removes what a member left that is none any more: a leave may have been cut short.
     pub async fn leave_leftovers(&self) {
         let kept = self.assigned.borrow().0 == Source::Kept;
         let containers = self.context.runtime.list().await.is_ok_and(|found| !found.is_empty());
-        let attached = self.keeper.as_ref().is_some_and(|keeper| keeper.holds_any());
+        let attached = self.keeper.holds_any();
         if kept || containers || attached {
             self.leave().await;
         }
@@ -256,9 +248,9 @@ impl Worker {
         Arc::clone(&self.context.names)
     }
 
-    /// Namespaces of others; none over a kernel in memory.
-    pub fn keeper(&self) -> Option<Arc<Keeper>> {
-        self.keeper.clone()
+    /// Namespaces of others.
+    pub fn keeper(&self) -> Arc<Keeper> {
+        Arc::clone(&self.keeper)
     }
 
     /// Where what outlives the machine's restart is kept.

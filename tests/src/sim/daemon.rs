@@ -29,6 +29,7 @@ use super::{
     HOSTS, MANAGERS,
     audit::Audit,
     clock::{SimClock, WallClock},
+    ground::SimGround,
     kernel::Plane,
     link::{Dialler, Links},
     machine::Machine,
@@ -159,7 +160,14 @@ pub(super) async fn run(site: Site, slots: Slots, start: u64) {
         seed: random.random(),
     };
     let runtime = Arc::new(FakeRuntime::new(site.machine.clone()));
-    match Worker::start_on(site.dir.path(), runtime, Plane::new(site.machine.clone())).await {
+    let ground = Arc::new(SimGround {
+        machine: site.machine.clone(),
+        net: site.net.clone(),
+        host: site.id,
+        node: node_id(site.id),
+    });
+    let plane = Plane::new(site.machine.clone());
+    match Worker::start_on(site.dir.path(), runtime, plane, ground).await {
         Ok(worker) => {
             let worker = Arc::new(worker);
             slots.worker.store(Some(Arc::clone(&worker)));

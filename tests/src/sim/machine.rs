@@ -1,7 +1,9 @@
-//! What of a machine a daemon's death does not touch: its containers and its kernel.
+//! What of a machine a daemon's death does not touch: its containers, namespaces of others, and its
+//! kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -13,9 +15,12 @@ use weft_overlay::{
     fake::FakeKernel,
     plane::{LinkKind, Object},
 };
-use weft_worker::container::{ContainerConfig, ContainerId, Exit, Found, Phase, Status};
+use weft_worker::{
+    attach::Identity,
+    container::{ContainerConfig, ContainerId, Exit, Found, Phase, Status},
+};
 
-use super::clock::SimClock;
+use super::{clock::SimClock, ground};
 
 /// Parameters of the kernel that the data plane reads or sets.
 const PARAMETERS: [(&str, &str); 8] = [
@@ -47,6 +52,11 @@ pub(super) struct Machine {
 pub(super) struct Inner {
     pub(super) random: StdRng,
     pub(super) containers: BTreeMap<ContainerId, Container>,
+    /// Network namespaces that somebody else owns.
+    pub(super) namespaces: BTreeMap<PathBuf, Identity>,
+    /// Which of them the daemon holds, by the ID of the attachment.
+    pub(super) held: BTreeMap<ContainerId, PathBuf>,
+    last_namespace: u64,
     pub(super) kernel: FakeKernel,
     /// When containers end, with their codes.
     ends: BTreeMap<(u64, ContainerId), i32>,
@@ -83,6 +93,9 @@ impl Machine {
         let inner = Inner {
             random: StdRng::seed_from_u64(seed),
             containers: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            held: BTreeMap::new(),
+            last_namespace: 0,
             kernel: new_kernel(),
             ends: BTreeMap::new(),
             last_pid: 1,
@@ -121,6 +134,8 @@ impl Machine {
         let mut inner = self.lock();
         inner.ends.clear();
         inner.kernel = new_kernel();
+        inner.namespaces.clear();
+        inner.held.clear();
         inner.changes += 1;
         for container in inner.containers.values_mut() {
             container.shim = 0;
@@ -129,6 +144,49 @@ impl Machine {
                 container.phase = Phase::Failed { reason: "its shim died".to_owned() };
             }
         }
+    }
+
+    /// Somebody makes a network namespace; gives its path.
+    pub(super) fn open_namespace(&self) -> PathBuf {
+        let mut inner = self.lock();
+        inner.last_namespace += 1;
+        let (path, identity) =
+            (ground::path(inner.last_namespace), ground::identity(inner.last_namespace));
+        inner.namespaces.insert(path.clone(), identity);
+        path
+    }
+
+    /// The last process in a namespace of somebody else ends, and with it the namespace.
+    pub(super) fn close_namespace(&self, path: &Path) {
+        let mut inner = self.lock();
+        inner.namespaces.remove(path);
+        let held: Vec<_> =
+            inner.held.iter().filter(|(_, of)| *of == path).map(|(id, _)| id.clone()).collect();
+        for id in held {
+            inner.close_held(&id);
+        }
+        drop(inner);
+        self.touched.notify_one();
+    }
+
+    /// The daemon holds a namespace; false if there is none.
+    pub(super) fn hold(&self, id: &ContainerId, path: &Path) -> bool {
+        let mut inner = self.lock();
+        if !inner.namespaces.contains_key(path) {
+            return false;
+        }
+        if inner.held.insert(id.clone(), path.to_owned()).is_none()
+            && let Some(key) = ground::key(id)
+        {
+            inner.changes += 1;
+            inner.kernel.open_sandbox(&key);
+        }
+        true
+    }
+
+    /// The daemon holds it no more.
+    pub(super) fn let_go(&self, id: &ContainerId) {
+        self.lock().close_held(id);
     }
 
     /// Somebody removes something of ours by hand; gives what.
@@ -220,6 +278,14 @@ impl Inner {
         self.kernel.close_sandbox(id.as_str());
         if let Some(container) = self.containers.get_mut(id) {
             container.shim = 0;
+        }
+    }
+
+    fn close_held(&mut self, id: &ContainerId) {
+        self.held.remove(id);
+        if let Some(key) = ground::key(id) {
+            self.changes += 1;
+            self.kernel.close_sandbox(&key);
         }
     }
 

@@ -13,6 +13,7 @@ mod chaos;
 mod client;
 mod clock;
 mod daemon;
+mod ground;
 mod host;
 mod kernel;
 mod link;

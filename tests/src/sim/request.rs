@@ -1,10 +1,12 @@
 //! What clients ask of managers: the calls of the public services, without the wire.
 
 use tonic::{Code, Request, Status};
-use weft_manager::{Manager, ManagerSlot, api::Api};
+use weft_manager::{Manager, ManagerSlot, api::Api, gate::Caller};
+use weft_model::{AttachmentId, NodeId, spec::Role};
 use weft_proto::v1::{
-    CreateNetworkRequest, CreateServiceRequest, GetServiceRequest, RemoveNetworkRequest,
-    RemoveServiceRequest, ServiceSpec, UpdateServiceRequest,
+    AttachForeignRequest, CreateNetworkRequest, CreateServiceRequest, DetachForeignRequest,
+    ForeignReadyRequest, GetServiceRequest, RemoveNetworkRequest, RemoveServiceRequest,
+    ServiceSpec, UpdateServiceRequest, dispatcher_service_server::DispatcherService,
     network_service_server::NetworkService, service_service_server::ServiceService,
 };
 
@@ -19,6 +21,9 @@ pub(super) enum Call {
     UpdateService(UpdateServiceRequest),
     RemoveService(RemoveServiceRequest),
     GetService(GetServiceRequest),
+    AttachForeign { node: NodeId, request: AttachForeignRequest },
+    ForeignReady { node: NodeId, id: AttachmentId },
+    DetachForeign { node: NodeId, id: AttachmentId },
 }
 
 /// What came of it: the service's spec where there is one.
@@ -53,7 +58,7 @@ pub(super) async fn take(
     };
     match leader(&manager, own).await {
         Some(host) if host == own => {
-            let reply = perform(&Api::new(slot), body).await;
+            let reply = perform(&manager, &Api::new(slot), body).await;
             net.send(own, client, answer(reply));
         }
         Some(host) if hops < HOPS_MAX => {
@@ -77,7 +82,7 @@ pub(super) async fn leader(manager: &Manager, own: HostId) -> Option<HostId> {
     super::host_at(&known.leader.as_ref()?.address)
 }
 
-async fn perform(api: &Api, call: Call) -> Reply {
+async fn perform(manager: &Manager, api: &Api, call: Call) -> Reply {
     match call {
         Call::CreateNetwork(request) => {
             NetworkService::create(api, Request::new(request)).await.map(|_| None)
@@ -100,5 +105,28 @@ async fn perform(api: &Api, call: Call) -> Reply {
             let got = ServiceService::get(api, Request::new(request)).await?;
             Ok(got.into_inner().service.and_then(|service| service.spec))
         }
+        Call::AttachForeign { node, request } => {
+            api.attach_foreign(from(manager, node, request)?).await.map(|_| None)
+        }
+        Call::ForeignReady { node, id } => {
+            let request = ForeignReadyRequest { id: id.to_string() };
+            api.foreign_ready(from(manager, node, request)?).await.map(|_| None)
+        }
+        Call::DetachForeign { node, id } => {
+            let request = DetachForeignRequest { id: id.to_string() };
+            api.detach_foreign(from(manager, node, request)?).await.map(|_| None)
+        }
     }
+}
+
+/// A request of a node, which the gate lets in if it is a member.
+fn from<T>(manager: &Manager, node: NodeId, message: T) -> Result<Request<T>, Status> {
+    let member = manager.view().node(node).cloned();
+    let member = member.ok_or_else(|| Status::permission_denied("not a member"))?;
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(match member.spec.role {
+        Role::Manager => Caller::Manager(node),
+        Role::Worker => Caller::Worker(node),
+    });
+    Ok(request)
 }

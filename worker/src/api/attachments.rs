@@ -26,18 +26,13 @@ const REQUEST_MAX: usize = 64;
 
 /// See the module.
 pub struct Attachments {
-    keeper: Option<Arc<Keeper>>,
+    keeper: Arc<Keeper>,
 }
 
 impl Attachments {
     /// Of a worker.
     pub fn new(worker: &Worker) -> Self {
         Self { keeper: worker.keeper() }
-    }
-
-    fn keeper(&self) -> Result<Arc<Keeper>, Status> {
-        let keeper = self.keeper.clone();
-        keeper.ok_or_else(|| Status::unimplemented("this node has no kernel of its own"))
     }
 }
 
@@ -47,21 +42,20 @@ impl AttachmentService for Attachments {
         &self,
         request: Request<AttachRequest>,
     ) -> Result<Response<AttachResponse>, Status> {
-        let keeper = self.keeper()?;
         let wish = wish(request.into_inner())?;
-        let of = Arc::clone(&keeper);
+        let of = Arc::clone(&self.keeper);
         // It goes on when its caller has gone: half of it is no use to anybody.
         let attached = tokio::spawn(async move { of.attach(wish).await }).await;
         let attached = attached.map_err(|error| Status::internal(error.to_string()))?;
         let intent = attached.map_err(status)?;
-        Ok(Response::new(AttachResponse { attachment: Some(shown(&keeper, &intent)) }))
+        Ok(Response::new(AttachResponse { attachment: Some(shown(&self.keeper, &intent)) }))
     }
 
     async fn detach(
         &self,
         request: Request<DetachRequest>,
     ) -> Result<Response<DetachResponse>, Status> {
-        let intent = self.keeper()?.detach(&request.get_ref().attachment).await.map_err(status)?;
+        let intent = self.keeper.detach(&request.get_ref().attachment).await.map_err(status)?;
         Ok(Response::new(DetachResponse { attachment_id: intent.id.to_string() }))
     }
 
@@ -69,8 +63,8 @@ impl AttachmentService for Attachments {
         &self,
         _request: Request<ListAttachmentsRequest>,
     ) -> Result<Response<ListAttachmentsResponse>, Status> {
-        let keeper = self.keeper()?;
-        let attachments = keeper.intents().iter().map(|intent| shown(&keeper, intent)).collect();
+        let keeper = &self.keeper;
+        let attachments = keeper.intents().iter().map(|intent| shown(keeper, intent)).collect();
         Ok(Response::new(ListAttachmentsResponse { attachments }))
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use weft_model::{AttachmentId, object::Holder};
 
-use super::{Ask, Intent, Keeper, Phase, hold_id, netns, plumbed};
+use super::{Ask, Intent, Keeper, Phase, hold_id, plumbed};
 use crate::{
     desired::{Sorted, key_of},
     plumbing::{Assigned, Source, Standing, asker_of},
@@ -61,7 +61,7 @@ impl Keeper {
         // The book is read after the assignments: nothing is assigned before it was written down.
         let unknown = sorted.foreigners.keys().filter(|id| self.book.get(**id).is_none());
         for id in unknown {
-            match timeout(ASIDE, self.leader.ask(&Ask::Detach(*id))).await {
+            match timeout(ASIDE, self.ground.ask(&Ask::Detach(*id))).await {
                 Ok(Ok(())) => tracing::info!(attachment = %id.short(), "given back"),
                 Ok(Err(status)) => {
                     tracing::warn!(attachment = %id.short(), reason = status.message(), "not given back");
@@ -123,7 +123,7 @@ impl Keeper {
             let (source, assignments) = assigned.borrow_and_update().clone();
             let ready = Sorted::new(&assignments).foreigners.get(&id).map(|foreign| foreign.ready);
             let unknown = source == Source::Managers && ready.is_none();
-            if unknown || !netns::is_there(&intent.netns, &intent.identity) {
+            if unknown || !self.ground.is_there(&intent.netns, &intent.identity) {
                 tracing::info!(attachment = %id.short(), unknown, "ends by itself");
                 self.book.advance(id, Phase::Attached, Some(Phase::Leaving));
                 continue;
@@ -149,7 +149,7 @@ impl Keeper {
 
     /// Gives the namespace to the loop that plumbs it, and its sockets to the resolver.
     async fn answer(&self, intent: &Intent, sorted: &Sorted<'_>) -> bool {
-        let dns = match self.holders.ensure(&hold_id(intent.id), &intent.netns).await {
+        let dns = match self.ground.ensure(&hold_id(intent.id), &intent.netns).await {
             Ok(dns) => dns,
             Err(error) => {
                 tracing::warn!(attachment = %intent.id.short(), %error, "names are not answered");
@@ -157,9 +157,11 @@ impl Keeper {
             }
         };
         let holder = Holder::Foreign(intent.id);
-        let plumbed = plumbed(intent, Some(dns.port));
+        let plumbed = plumbed(intent, dns.as_ref().map(|dns| dns.port));
         let asker = asker_of(&plumbed, sorted);
-        if let Err(error) = self.context.names.add(&key_of(holder), asker, dns.udp, dns.tcp) {
+        if let Some(dns) = dns
+            && let Err(error) = self.context.names.add(&key_of(holder), asker, dns.udp, dns.tcp)
+        {
             tracing::warn!(attachment = %intent.id.short(), %error, "names are not answered");
             return false;
         }
@@ -169,7 +171,7 @@ impl Keeper {
     }
 
     async fn tell_ready(&self, id: AttachmentId) {
-        match timeout(ASIDE, self.leader.ask(&Ask::Ready(id))).await {
+        match timeout(ASIDE, self.ground.ask(&Ask::Ready(id))).await {
             Ok(Ok(())) => {}
             Ok(Err(status)) => {
                 tracing::debug!(attachment = %id.short(), reason = status.message(), "not told");
@@ -199,7 +201,7 @@ impl Keeper {
                 return;
             }
         }
-        self.holders.end(&hold_id(id)).await;
+        self.ground.end(&hold_id(id)).await;
         self.book.advance(id, Phase::Leaving, None);
     }
 }

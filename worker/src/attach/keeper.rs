@@ -9,14 +9,13 @@ use std::{
 use rand::RngExt as _;
 use tokio::{sync::watch, time::timeout};
 use weft_model::{AttachmentId, object::Holder};
-use weft_proto::v1::AttachForeignRequest;
+use weft_proto::{tls::LiveIdentity, v1::AttachForeignRequest};
 
 use super::{
-    Ask, AttachError, Book, Intent, Leader, Phase, Wish,
+    Ask, AttachError, Book, Ground, Intent, Phase, Wish,
     book::{INTENTS_MAX, Intents},
-    netns,
 };
-use crate::{container::Holders, desired::Sorted, plumbing::Assigned, tasks::Context};
+use crate::{desired::Sorted, plumbing::Assigned, tasks::Context};
 
 /// How long the kernel and the managers may take from the leader's word to a name that is found.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -26,9 +25,8 @@ const GONE_DEADLINE: Duration = Duration::from_secs(20);
 /// Keeps the namespaces of others on their networks.
 pub struct Keeper {
     pub(super) book: Book,
-    pub(super) holders: Holders,
+    pub(super) ground: Arc<dyn Ground>,
     pub(super) context: Arc<Context>,
-    pub(super) leader: Leader,
     /// Those whose caller waits: until he has his answer only he says what becomes of them.
     calls: Mutex<BTreeSet<AttachmentId>>,
 }
@@ -47,14 +45,14 @@ impl Drop for Call<'_> {
 
 impl Keeper {
     /// Over what `book` holds from an earlier run.
-    pub fn new(book: Book, holders: Holders, context: &Arc<Context>, leader: Leader) -> Arc<Self> {
+    pub fn new(book: Book, ground: Arc<dyn Ground>, context: &Arc<Context>) -> Arc<Self> {
         let (context, calls) = (Arc::clone(context), Mutex::default());
-        Arc::new(Self { book, holders, context, leader, calls })
+        Arc::new(Self { book, ground, context, calls })
     }
 
-    /// The way to the managers.
-    pub fn leader(&self) -> &Leader {
-        &self.leader
+    /// The certificate to show the managers; none outside of a cluster.
+    pub fn show(&self, identity: Option<LiveIdentity>) {
+        self.ground.show(identity);
     }
 
     /// What is attached here, or is to be.
@@ -117,7 +115,7 @@ impl Keeper {
         if let Some(intent) = known {
             return Ok((intent, false));
         }
-        let (identity, way_out) = netns::inspect(&wish.netns, &wish.ifname)?;
+        let (identity, way_out) = self.ground.inspect(&wish.netns, &wish.ifname)?;
         let id = AttachmentId::from_bytes(rand::rng().random());
         let name = if wish.name.is_empty() { id.short() } else { wish.name.clone() };
         let intent = Intent {
@@ -161,7 +159,7 @@ impl Keeper {
             service: wish.service.clone(),
             addresses: wish.addresses.clone(),
         };
-        self.leader.ask(&Ask::Attach(request)).await.map_err(AttachError::Managers)?;
+        self.ground.ask(&Ask::Attach(request)).await.map_err(AttachError::Managers)?;
         self.is_up(intent.id).await
     }
 
