@@ -6,6 +6,7 @@ set -euo pipefail
 needs=(
   nft:nftables ip:iproute2 bridge:iproute2 busybox:busybox-static conntrack:conntrack
   gcc:gcc make:make python3:python3 nsenter:util-linux setsid:util-linux
+  faketime:faketime
 )
 missing=()
 for need in "${needs[@]}"; do

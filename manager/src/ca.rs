@@ -8,10 +8,12 @@
 pub mod authority;
 pub mod csr;
 pub mod membership;
+pub mod own;
 pub mod throttle;
 pub mod tokens;
 
 pub use authority::{Authority, AuthorityError, IssueError, Issued, Subject};
 pub use membership::{ProofError, prove_member};
+pub use own::{OwnError, sign_own};
 pub use throttle::Throttle;
 pub use tokens::{Grant, JoinRefused, RefusalReason, check_token, join_token, new_secret};

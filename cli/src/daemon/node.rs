@@ -87,6 +87,9 @@ impl Node {
                     Role::Manager => Some(node.open_manager(&member, &identity).await?),
                     Role::Worker => None,
                 };
+                if let Some(manager) = &manager {
+                    renewal::revive(&node.home, manager, &identity);
+                }
                 node.enter(member, identity, listener, manager).await.map_err(chain)?;
             }
             None => {

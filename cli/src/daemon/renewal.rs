@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use tonic::Status;
+use weft_manager::{ca::sign_own, manager::Manager};
 use weft_proto::{
     tls::{HostPort, Identity, LiveIdentity, NodeKey, anonymous_channel, channel, renew_at, store},
     v1::{
@@ -15,27 +16,25 @@ use weft_proto::{
     },
 };
 
-use super::node::{Joined, Node};
+use super::{
+    membership::Home,
+    node::{Joined, Node},
+};
 
 /// Between tries, when no manager renews it.
 const RETRY: Duration = Duration::from_secs(30);
 /// How long a manager may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How often the wall clock is looked at. Sleeping for the whole time would be wrong on a machine
+/// that was suspended, or whose clock was set: the runtime's time stands still or goes on then.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Renews the certificate at some time in the later half of its life, for ever.
 pub async fn run(node: Arc<Node>, joined: Arc<Joined>) {
     let node_weak = Arc::downgrade(&node);
     drop(node);
     loop {
-        let subject = joined.identity.subject();
-        let at = renew_at(subject.not_before, subject.not_after, rand::random_range(0.0..1.0));
-        let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
-        let mut changes = joined.identity.changes();
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            // Renewed for another reason.
-            _ = changes.changed() => continue,
-        }
+        due(&joined.identity).await;
         let Some(node) = node_weak.upgrade() else { return };
         if let Err(error) = renew(&node, &joined).await {
             tracing::warn!(error = format!("{error:#}"), "the certificate is not renewed yet");
@@ -45,11 +44,39 @@ pub async fn run(node: Arc<Node>, joined: Arc<Joined>) {
     }
 }
 
+/// Waits until the certificate in force is due, whichever that is by then.
+async fn due(identity: &LiveIdentity) {
+    let mut changes = identity.changes();
+    loop {
+        changes.mark_unchanged();
+        let subject = identity.subject();
+        let at = renew_at(subject.not_before, subject.not_after, rand::random_range(0.0..1.0));
+        loop {
+            let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+            if wait.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(LOOK_EVERY)) => {}
+                // Renewed for another reason.
+                _ = changes.changed() => break,
+            }
+        }
+    }
+}
+
 /// Gets a certificate with the role that the cluster gives the node now. One that has expired is
-/// shown as data, and its key proves whose it is.
+/// shown as data, and its key proves whose it is; a manager signs its own then.
 pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()> {
     let present = joined.identity.current();
     let expired = !present.subject().is_valid_at(SystemTime::now());
+    if expired && let Some(manager) = node.manager() {
+        match renew_own(node.home(), &manager, &joined.identity) {
+            Ok(()) => return Ok(()),
+            // It may have been removed or demoted; the others know.
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "not signed here"),
+        }
+    }
     let key = if expired { NodeKey::from_pem(&present.key_pem()) } else { NodeKey::generate() };
     let key = key.context("no key can be made")?;
     let csr = key.csr_der().context("no key can be made")?;
@@ -66,6 +93,24 @@ pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()>
         }
     }
     Err(last)
+}
+
+/// Has a manager that starts with an expired certificate sign its own, before it has to show it:
+/// if all managers were off for too long, there is nobody who could.
+pub fn revive(home: &Home, manager: &Manager, identity: &LiveIdentity) {
+    if identity.subject().is_valid_at(SystemTime::now()) {
+        return;
+    }
+    if let Err(error) = renew_own(home, manager, identity) {
+        tracing::warn!(error = format!("{error:#}"), "the expired certificate stays for now");
+    }
+}
+
+fn renew_own(home: &Home, manager: &Manager, identity: &LiveIdentity) -> anyhow::Result<()> {
+    let next = sign_own(&manager.view(), &identity.current(), SystemTime::now())?;
+    keep(home, identity, next)?;
+    tracing::info!("this manager's certificate had expired; it has signed the next one itself");
+    Ok(())
 }
 
 async fn ask(
@@ -94,7 +139,10 @@ fn take(
     let identity =
         Identity::from_pem(&response.certificate, &key.pem(), &response.root_certificate)
             .context("the new certificate cannot be used")?;
-    store::save(&node.home().identity(), &identity)
-        .context("the new certificate cannot be kept")?;
-    joined.identity.replace(identity).context("the new certificate is another's")
+    keep(node.home(), &joined.identity, identity)
+}
+
+fn keep(home: &Home, live: &LiveIdentity, identity: Identity) -> anyhow::Result<()> {
+    store::save(&home.identity(), &identity).context("the new certificate cannot be kept")?;
+    live.replace(identity).context("the new certificate is another's")
 }

@@ -1,7 +1,7 @@
 //! One host: its namespaces, its directories, its daemon.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -30,7 +30,12 @@ pub struct Host {
     dir: PathBuf,
     cgroups: Cgroups,
     daemon: RefCell<Option<Child>>,
+    /// Whether the daemon reads its own clock.
+    own_clock: Cell<bool>,
 }
+
+/// Debian's `faketime`: what a preloaded daemon takes for the time of day.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 impl Host {
     /// Host `number`, joined to the switch, with the switch as its default gateway.
@@ -49,7 +54,7 @@ impl Host {
              ip link set eth0 addrgenmode none; ip link set eth0 up; ip route add default via 10.99.0.254; \
              ip -6 route add default via fd99::fe"
         ));
-        Self { number, space, dir, cgroups, daemon: RefCell::default() }
+        Self { number, space, dir, cgroups, daemon: RefCell::default(), own_clock: Cell::default() }
     }
 
     /// Name of the node: n1, n2, ...
@@ -80,6 +85,38 @@ impl Host {
         format!("unix://{}", self.run_dir().join("weft.sock").display())
     }
 
+    /// Sets the time of day that the daemon sees, as an offset such as `+1d`: at once if it has had
+    /// a clock of its own since its start, otherwise from its next start on. Monotonic time and the
+    /// rest of the host stay.
+    pub fn clock(&self, offset: &str) {
+        let (file, next) = (self.clock_file(), self.dir.join("clock.new"));
+        fs::write(&next, offset).expect("the lab's directory can be written");
+        fs::rename(next, file).expect("the lab's directory can be written");
+        self.own_clock.set(true);
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.dir.join("clock")
+    }
+
+    /// What stands before the daemon's program so that it reads its own clock.
+    fn with_clock(&self) -> Vec<String> {
+        if !self.own_clock.get() {
+            return Vec::new();
+        }
+        assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: apt-get install faketime");
+        let file = self.clock_file();
+        vec![
+            "env".to_owned(),
+            format!("LD_PRELOAD={FAKETIME}"),
+            format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+            "FAKETIME_CACHE_DURATION=1".to_owned(),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            "FAKETIME_DISABLE_SHM=1".to_owned(),
+            "NO_FAKE_STAT=1".to_owned(),
+        ]
+    }
+
     /// Starts the daemon and waits until it answers.
     #[track_caller]
     pub fn start(&self) {
@@ -106,7 +143,9 @@ impl Host {
         let (program, name) = (weft_binary(), self.name());
         let text = |path: &Path| path.display().to_string();
         let (program, state, run) = (text(&program), text(state), text(run));
-        let mut argv = vec![
+        let clock = self.with_clock();
+        let mut argv: Vec<&str> = clock.iter().map(String::as_str).collect();
+        argv.extend([
             program.as_str(),
             "daemon",
             "--state-dir",
@@ -119,7 +158,7 @@ impl Host {
             "0.0.0.0:2377",
             "--log-level",
             "debug",
-        ];
+        ]);
         argv.extend(more);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log());
         let log = log.expect("the log can be written");
