@@ -15,6 +15,7 @@ pub mod container;
 pub mod desired;
 pub mod facts;
 pub mod failpoint;
+pub mod local;
 pub mod memory;
 pub mod plumbing;
 pub mod report;

@@ -1,0 +1,3 @@
+//! The local engine: what it keeps, and what it does over a kernel and a runtime in memory.
+
+mod log;
