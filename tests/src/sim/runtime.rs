@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use rand::RngExt as _;
 use tokio::sync::{broadcast, watch};
 use weft_worker::container::{
-    ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error, EtcFile, ExecConfig,
-    ExecSession, Exit, Found, LogQuery, LogStream, Phase, Runtime, Status,
+    AttachConfig, AttachSession, ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error,
+    EtcFile, ExecConfig, ExecSession, Exit, Found, HostPort, LogQuery, LogStream, Phase, Runtime,
+    Status,
 };
 
 use super::machine::{Container, Machine};
@@ -136,6 +137,20 @@ impl Runtime for FakeRuntime {
 
     fn ended(&self) -> broadcast::Receiver<Ended> {
         self.ended.subscribe()
+    }
+
+    /// Nothing is said.
+    async fn attach(
+        &self,
+        id: &ContainerId,
+        _config: AttachConfig,
+    ) -> Result<AttachSession, Error> {
+        Err(Error::NotRunning { id: id.clone() })
+    }
+
+    /// There is no host whose ports could be taken.
+    async fn publish(&self, id: &ContainerId, _ports: &[HostPort]) -> Result<(), Error> {
+        self.set(id, |_| ())
     }
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<Exit, Error> {

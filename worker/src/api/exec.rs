@@ -89,7 +89,14 @@ pub(super) fn config(start: &Start) -> Result<ExecConfig, Status> {
         false => Terminal::No,
     };
     let cwd = Some(&start.workdir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    Ok(ExecConfig { args: start.args.clone(), env: start.env.clone(), cwd, terminal })
+    Ok(ExecConfig {
+        args: start.args.clone(),
+        env: start.env.clone(),
+        cwd,
+        terminal,
+        user: start.user.clone(),
+        privileged: false,
+    })
 }
 
 fn window(size: &exec_request::WindowSize) -> WindowSize {

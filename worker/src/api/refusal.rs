@@ -22,7 +22,10 @@ fn code(error: &Error) -> Code {
     match error {
         Error::BadId { .. }
         | Error::NoCommand { .. }
-        | Error::TtyNotSupported { .. }
+        | Error::BadTmpfs { .. }
+        | Error::BadUlimit { .. }
+        | Error::BindSourceMissing { .. }
+        | Error::PrivilegedExec { .. }
         | Error::CwdNotAbsolute { .. }
         | Error::NulInText { .. }
         | Error::BadEnv { .. }
@@ -37,6 +40,8 @@ fn code(error: &Error) -> Code {
         Error::NotRunning { .. }
         | Error::AlreadyStarted { .. }
         | Error::NoDns { .. }
+        | Error::PortInUse { .. }
+        | Error::PortsNotOwn { .. }
         | Error::ShimGone { .. } => Code::FailedPrecondition,
         Error::NotStarted { .. }
         | Error::NotExecuted { .. }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -98,12 +98,127 @@ pub struct BindMount {
     pub source: PathBuf,
     pub target: PathBuf,
     pub access: Access,
+    #[serde(default)]
+    pub missing: MissingSource,
+}
+
+/// What becomes of a bind mount whose source is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MissingSource {
+    /// As `--mount type=bind` in Docker.
+    #[default]
+    Refuse,
+    /// As `-v` in Docker.
+    MakeDirectory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     ReadOnly,
     ReadWrite,
+}
+
+/// An empty file system in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    pub target: PathBuf,
+    /// tmpfs(5) and mount(8), over Docker's `nosuid,nodev,noexec`.
+    pub options: Vec<String>,
+}
+
+/// Options of a tmpfs without a value (moby `pkg/mount`).
+const TMPFS_FLAGS: [&str; 22] = [
+    "defaults",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "remount",
+    "dirsync",
+    "mand",
+    "nomand",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+];
+/// Those with one.
+const TMPFS_VALUES: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
+impl Tmpfs {
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        Self { target: target.into(), options: Vec::new() }
+    }
+
+    /// From `PATH` or `PATH:OPTION,...`, as in `--tmpfs`.
+    ///
+    /// # Errors
+    /// `BadTmpfs` with the path that is not absolute, or the option that is none.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        let options = options.split(',').filter(|option| !option.is_empty());
+        let tmpfs =
+            Self { target: target.into(), options: options.map(ToOwned::to_owned).collect() };
+        tmpfs.check().map(|()| tmpfs)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let bad = |what: &str| Err(Error::BadTmpfs { what: what.to_owned() });
+        if !self.target.is_absolute() || self.target == Path::new("/") {
+            return bad(&self.target.to_string_lossy());
+        }
+        let known = |option: &str| match option.split_once('=') {
+            Some((name, value)) => TMPFS_VALUES.contains(&name) && !value.is_empty(),
+            None => TMPFS_FLAGS.contains(&option),
+        };
+        match self.options.iter().find(|option| !known(option) || option.contains([',', '\0'])) {
+            Some(option) => bad(option),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A limit of each process (setrlimit(2)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Docker's name: that of the resource without `RLIMIT_`, in small letters.
+    pub name: String,
+    /// In the resource's own unit; `u64::MAX` is no limit.
+    pub soft: u64,
+    pub hard: u64,
+}
+
+impl Ulimit {
+    const NAMES: [&str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+
+    fn is_good(&self) -> bool {
+        Self::NAMES.contains(&self.name.as_str()) && self.soft <= self.hard
+    }
 }
 
 /// A file of ours in the container's /etc.
@@ -144,8 +259,7 @@ pub struct ContainerConfig {
     pub network: NetNamespace,
     pub limits: Limits,
     pub mounts: Vec<BindMount>,
-    /// Paths that get an empty tmpfs.
-    pub tmpfs: Vec<PathBuf>,
+    pub tmpfs: Vec<Tmpfs>,
     /// The root file system cannot be written.
     pub read_only: bool,
     /// Kernel settings below /proc/sys, dotted names, as Docker's `--sysctl`.
@@ -157,8 +271,26 @@ pub struct ContainerConfig {
     pub stop_signal: i32,
     pub stop_grace: Duration,
     pub labels: BTreeMap<String, String>,
-    /// Reserved: a terminal for the main process is refused today (`exec` has one).
+    /// `USER[:GROUP]`, names or numbers of the container's own /etc/passwd and /etc/group; empty:
+    /// root.
+    #[serde(default)]
+    pub user: String,
+    /// The main process has a terminal; the log gets what comes out of it.
     pub tty: bool,
+    /// The main process has an input, which clients of `attach` feed; else it reads /dev/null.
+    #[serde(default)]
+    pub open_stdin: bool,
+    /// The input ends with the first client that feeds it. A terminal's never does.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// All capabilities and devices, no system call filter, nothing hidden but our own keys.
+    #[serde(default)]
+    pub privileged: bool,
+    /// A process of ours is the first one, passes signals on and reaps orphans.
+    #[serde(default)]
+    pub init: bool,
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
 }
 
 impl ContainerConfig {
@@ -184,7 +316,13 @@ impl ContainerConfig {
             stop_signal: libc::SIGTERM,
             stop_grace: DEFAULT_STOP_GRACE,
             labels: BTreeMap::new(),
+            user: String::new(),
             tty: false,
+            open_stdin: false,
+            stdin_once: false,
+            privileged: false,
+            init: false,
+            ulimits: Vec::new(),
         }
     }
 
@@ -201,7 +339,9 @@ impl ContainerConfig {
     /// The environment in the order it was said, defaults first, each name once.
     pub fn effective_env(&self) -> Vec<String> {
         let hostname = format!("HOSTNAME={}", self.effective_hostname());
-        merged_env(&[DEFAULT_PATH, &hostname, "HOME=/root"], &self.env)
+        let defaults = [DEFAULT_PATH, &hostname, "TERM=xterm", "HOME=/root"];
+        let kept = |entry: &&str| self.tty || !entry.starts_with("TERM=");
+        merged_env(&defaults.into_iter().filter(kept).collect::<Vec<_>>(), &self.env)
     }
 
     /// What can be refused without looking at the machine.
@@ -209,13 +349,10 @@ impl ContainerConfig {
         if self.args.first().is_none_or(String::is_empty) {
             return Err(Error::NoCommand { id: self.id.clone() });
         }
-        if self.tty {
-            return Err(Error::TtyNotSupported { id: self.id.clone() });
-        }
         if !self.cwd.is_absolute() {
             return Err(Error::CwdNotAbsolute { cwd: self.cwd.clone() });
         }
-        let words = self.args.iter().chain(&self.env).chain([&self.hostname]);
+        let words = self.args.iter().chain(&self.env).chain([&self.hostname, &self.user]);
         if let Some(word) = words.into_iter().find(|w| w.contains('\0')) {
             return Err(Error::NulInText { text: word.escape_debug().to_string() });
         }
@@ -230,6 +367,10 @@ impl ContainerConfig {
         let refused = |name: &&String| !plain(name) || (shared && name.starts_with("net."));
         if let Some(name) = self.sysctls.keys().find(refused) {
             return Err(Error::BadSysctl { name: name.clone() });
+        }
+        self.tmpfs.iter().try_for_each(Tmpfs::check)?;
+        if let Some(bad) = self.ulimits.iter().find(|ulimit| !ulimit.is_good()) {
+            return Err(Error::BadUlimit { ulimit: bad.clone() });
         }
         if let Some(memory) = self.limits.memory.filter(|m| *m < MIN_MEMORY) {
             return Err(Error::MemoryTooSmall { memory, least: MIN_MEMORY });
@@ -263,6 +404,17 @@ mod tests {
         }
         for bad in ["", ".", "..", "-a", "a/b", "a b", "é", "a\n", &"x".repeat(65)] {
             assert!(ContainerId::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_takes_dockers_options_and_no_others() {
+        let tmpfs = Tmpfs::parse("/run:size=64m,mode=1777,exec").expect("good");
+        assert_eq!(tmpfs.target, Path::new("/run"));
+        assert_eq!(tmpfs.options, ["size=64m", "mode=1777", "exec"]);
+        assert_eq!(Tmpfs::parse("/run").expect("good"), Tmpfs::new("/run"));
+        for bad in ["run", "/", "", "/run:size", "/run:size=", "/run:upperdir=/x", "/run:bind"] {
+            assert!(matches!(Tmpfs::parse(bad), Err(Error::BadTmpfs { .. })), "{bad}");
         }
     }
 

@@ -21,9 +21,9 @@ use super::layout::{Layout, containers};
 use super::shim::{self, Shim};
 use super::status::Told;
 use super::{
-    ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error, EtcFile, ExecConfig,
-    ExecSession, Exit, Found, LogQuery, LogStream, NetNamespace, Phase, Runtime, Status, exec,
-    helper, logs, make, program,
+    AttachConfig, AttachSession, ContainerConfig, ContainerId, Created, DnsSockets, Ended, Error,
+    EtcFile, ExecConfig, ExecSession, Exit, Found, HostPort, LogQuery, LogStream, NetNamespace,
+    Phase, Runtime, Status, attach, exec, helper, logs, make, ports, program,
 };
 
 mod config;
@@ -349,6 +349,26 @@ impl Runtime for Embedded {
 
     fn ended(&self) -> broadcast::Receiver<Ended> {
         self.inner.ended.subscribe()
+    }
+
+    async fn attach(&self, id: &ContainerId, config: AttachConfig) -> Result<AttachSession, Error> {
+        let layout = self.exists(id)?;
+        let kept = Kept::load(&layout)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        let shim = Shim::connect(id, &layout).await?;
+        attach::attach(&kept.config, layout, shim, config).await
+    }
+
+    async fn publish(&self, id: &ContainerId, wanted: &[HostPort]) -> Result<(), Error> {
+        let _changing = self.unchanging(id).await;
+        let layout = self.exists(id)?;
+        let kept = Kept::load(&layout)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        match kept.config.network {
+            NetNamespace::Own => {}
+            NetNamespace::Host | NetNamespace::Join(_) => {
+                return Err(Error::PortsNotOwn { id: id.clone() });
+            }
+        }
+        ports::publish(&mut Shim::connect(id, &layout).await?, wanted).await
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Error> {

@@ -1,9 +1,10 @@
 //! What can go wrong with a container, with the values that say where.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::ContainerId;
+use super::{ContainerId, Protocol, Ulimit};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,8 +15,6 @@ pub enum Error {
     BadId { id: String },
     #[error("container {id} has no command, and a rootfs: image has no default one")]
     NoCommand { id: ContainerId },
-    #[error("container {id}: a terminal for the main process is not supported; use exec")]
-    TtyNotSupported { id: ContainerId },
     #[error("working directory {cwd:?} is not absolute")]
     CwdNotAbsolute { cwd: PathBuf },
     #[error("{text:?} contains a NUL")]
@@ -24,6 +23,28 @@ pub enum Error {
     BadEnv { entry: String },
     #[error("{name:?} is not a kernel setting a container of this kind may have")]
     BadSysctl { name: String },
+    #[error("invalid tmpfs path or option {what:?}")]
+    BadTmpfs { what: String },
+    #[error("invalid ulimit {}={}:{}", ulimit.name, ulimit.soft, ulimit.hard)]
+    BadUlimit { ulimit: Ulimit },
+    /// Docker's words.
+    #[error(
+        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+        path.display()
+    )]
+    BindSourceMissing { path: PathBuf },
+    #[error("container {id}: an exec with extended privileges (--privileged) is not supported")]
+    PrivilegedExec { id: ContainerId },
+    /// Another socket of this host has the port, or the address is not one of this host's.
+    #[error("failed to bind host port {listen}/{protocol}")]
+    PortInUse {
+        listen: SocketAddr,
+        protocol: Protocol,
+        #[source]
+        source: io::Error,
+    },
+    #[error("container {id} has no network namespace of its own whose ports could be published")]
+    PortsNotOwn { id: ContainerId },
     #[error("unknown capability {name:?}")]
     BadCapability { name: String },
     #[error("memory limit {memory} B is below the least of {least} B")]

@@ -52,6 +52,10 @@ pub struct ExecConfig {
     /// `None`: the container's own.
     pub cwd: Option<PathBuf>,
     pub terminal: Terminal,
+    /// `USER[:GROUP]`; empty: the container's own.
+    pub user: String,
+    /// Refused.
+    pub privileged: bool,
 }
 
 /// A command's input and output.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+mod attach;
 mod capabilities;
 mod cgroup;
 mod config;
@@ -27,6 +28,7 @@ mod kept;
 mod layout;
 mod logs;
 mod make;
+mod ports;
 mod program;
 mod rootfs;
 mod seccomp;
@@ -35,16 +37,20 @@ mod spec;
 mod status;
 mod wire;
 
+pub use attach::{
+    AttachConfig, AttachInput, AttachOutput, AttachRecord, AttachSession, AttachTerminal,
+};
 pub use cgroup::{Applied, Controller};
 pub use config::{
     Access, BindMount, ContainerConfig, ContainerId, DEFAULT_PATH, DEFAULT_STOP_GRACE, EtcFile,
-    Image, Limits, MIN_MEMORY, NetNamespace,
+    Image, Limits, MIN_MEMORY, MissingSource, NetNamespace, Tmpfs, Ulimit,
 };
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use error::Error;
 pub use exec::{ExecConfig, ExecIo, ExecSession, Pty, Terminal, WindowSize};
 pub use hold::Holders;
 pub use logs::{LogQuery, LogRecord, LogStream, OutputStream};
+pub use ports::{HostPort, Protocol};
 pub use status::{Exit, Phase, Status};
 
 /// The exit code of a command that the runtime itself could not start (Docker's).
@@ -131,6 +137,23 @@ pub trait Runtime: Send + Sync + 'static {
     /// Ends as they come, from now on; `list` first, then this misses none that was running. A
     /// receiver that lags is told so and must `list` again.
     fn ended(&self) -> broadcast::Receiver<Ended>;
+
+    /// Live streams of the main process. Attached before `start` they miss nothing of it. A client
+    /// that does not read never holds the container up: it lags behind in the log, and when the log
+    /// is no longer that long it is told how much it has lost.
+    ///
+    /// # Errors
+    /// `NotRunning` if the container has ended.
+    async fn attach(&self, id: &ContainerId, config: AttachConfig) -> Result<AttachSession, Error>;
+
+    /// Takes these ports of the host, and no others, for the container, until it is released. What
+    /// the kernel does not pass on itself (connections of the host to its own loopback) the shim
+    /// does. A port that was taken before stays so all the while. May be called from `create` on.
+    ///
+    /// # Errors
+    /// `PortInUse` if a port cannot be had: then those that were there before stay. `PortsNotOwn`
+    /// if the network namespace is not the container's.
+    async fn publish(&self, id: &ContainerId, ports: &[HostPort]) -> Result<(), Error>;
 
     /// The stop signal, and SIGKILL after `grace`; returns when the container has ended. Success if
     /// it had.

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::layout::Layout;
 use super::status::Told;
 use super::wire::{Connection, Fields};
-use super::{ContainerConfig, ContainerId, DnsSockets, Error, NetNamespace};
+use super::{ContainerConfig, ContainerId, DnsSockets, Error, HostPort, NetNamespace, WindowSize};
 
 /// The shim's program, built by `build.rs`.
 const PROGRAM: &[u8] = include_bytes!(env!("WEFT_SHIM"));
@@ -129,6 +129,71 @@ impl Shim {
         let udp = std::net::UdpSocket::from(udp);
         let port = udp.local_addr().map_err(Error::os("DNS socket has no address"))?.port();
         Ok(DnsSockets { udp, tcp: tcp.into(), port })
+    }
+
+    /// Gives the shim its end of an attached client's socket pair.
+    pub(super) async fn attach(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        feeding: bool,
+    ) -> Result<(), Error> {
+        let feeding: &[u8] = if feeding { b"1" } else { b"0" };
+        match self.quick("attach", &[b"attach", feeding], &[socket]).await {
+            Err(Error::ShimRefused { reason, .. }) if reason == "not running" => {
+                Err(Error::NotRunning { id: self.id.clone() })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// The main process's terminal; the size is kept if there is none yet.
+    pub(super) async fn resize(&mut self, size: WindowSize) -> Result<(), Error> {
+        let (rows, columns) = (size.rows.to_string(), size.columns.to_string());
+        let request: [&[u8]; 3] = [b"resize", rows.as_bytes(), columns.as_bytes()];
+        self.quick("resize", &request, &[]).await.map(drop)
+    }
+
+    /// The ports it has.
+    pub(super) async fn ports(&mut self) -> Result<Vec<HostPort>, Error> {
+        let mut ports = Vec::new();
+        loop {
+            let from = ports.len().to_string();
+            let (fields, _) = self.quick("ports", &[b"ports", from.as_bytes()], &[]).await?;
+            let said = text(&fields);
+            let page: Vec<_> = said.iter().filter_map(|words| HostPort::parse(words)).collect();
+            if page.is_empty() {
+                return Ok(ports);
+            }
+            ports.extend(page);
+        }
+    }
+
+    /// Gives it ports with a socket each, or without any: new targets for ports it has.
+    pub(super) async fn publish(
+        &mut self,
+        ports: &[HostPort],
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
+        self.about("publish", ports, sockets).await
+    }
+
+    pub(super) async fn unpublish(&mut self, ports: &[HostPort]) -> Result<(), Error> {
+        self.about("unpublish", ports, &[]).await
+    }
+
+    async fn about(
+        &mut self,
+        verb: &'static str,
+        ports: &[HostPort],
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = ports.iter().map(HostPort::words).collect();
+        let mut request = vec![verb.as_bytes()];
+        request.extend(words.iter().map(String::as_bytes));
+        self.quick(verb, &request, sockets).await.map(drop)
     }
 
     /// Runs the helper; comes back when the command runs, with its pid, or did not.

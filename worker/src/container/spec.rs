@@ -104,8 +104,10 @@ fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<V
     for file in ["resolv.conf", "hosts", "hostname"] {
         out.push(bind(&layout.etc(file), &at("/etc").join(file), &["bind", "nosuid", "nodev"]));
     }
-    for target in &config.tmpfs {
-        out.push(fs("tmpfs", target, &["nosuid", "noexec", "nodev", "mode=1777"]));
+    for tmpfs in &config.tmpfs {
+        let defaults = ["nosuid", "noexec", "nodev", "mode=1777"];
+        let own = tmpfs.options.iter().map(String::as_str).filter(|option| *option != "defaults");
+        out.push(fs("tmpfs", &tmpfs.target, &defaults.into_iter().chain(own).collect::<Vec<_>>()));
     }
     for mount in &config.mounts {
         let access = match mount.access {

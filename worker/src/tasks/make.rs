@@ -10,7 +10,9 @@ use weft_model::{
 };
 
 use crate::{
-    container::{Access, BindMount, ContainerConfig, ContainerId, Error, Image, Limits},
+    container::{
+        Access, BindMount, ContainerConfig, ContainerId, Error, Image, Limits, MissingSource, Tmpfs,
+    },
     plumbing::Resolving,
 };
 
@@ -70,8 +72,9 @@ pub(super) fn config(task: &Task, endpoints: &[&EndpointItem]) -> Result<Contain
                     SpecAccess::ReadOnly => Access::ReadOnly,
                     SpecAccess::ReadWrite => Access::ReadWrite,
                 },
+                missing: MissingSource::Refuse,
             }),
-            Mount::Tmpfs { target } => config.tmpfs.push(PathBuf::from(target)),
+            Mount::Tmpfs { target } => config.tmpfs.push(Tmpfs::new(target)),
         }
     }
     config.resolv_conf = ResolvConf::new(&host_resolv_conf(), &overrides(task)).text();

@@ -13,6 +13,8 @@ fn command(args: &[&str]) -> ExecConfig {
         env: Vec::new(),
         cwd: None,
         terminal: Terminal::No,
+        user: String::new(),
+        privileged: false,
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use weft_worker::container::{
-    Access, BindMount, Embedded, EmbeddedConfig, EtcFile, Image, Phase, Runtime,
+    Access, BindMount, Embedded, EmbeddedConfig, EtcFile, Image, MissingSource, Phase, Runtime,
+    Tmpfs,
 };
 
 use crate::lab::{Lab, block_on, helper, make_rootfs};
@@ -127,9 +128,10 @@ fn mounts_working_directory_and_environment() {
             source: shared.clone(),
             target: target.into(),
             access,
+            missing: MissingSource::Refuse,
         };
         config.mounts = vec![mount("/in", Access::ReadOnly), mount("/rw", Access::ReadWrite)];
-        config.tmpfs = vec!["/t".into()];
+        config.tmpfs = vec![Tmpfs::new("/t")];
         config.cwd = "/made/for/me".into();
         config.env = vec!["A=b c".into()];
         config.hostname = "h".into();

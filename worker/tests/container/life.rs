@@ -168,8 +168,6 @@ fn what_cannot_be_made_is_refused_by_name_and_leaves_nothing() {
         ours.image = Image::Rootfs(lab.state_dir());
         let mut nothing = good();
         nothing.args.clear();
-        let mut tty = good();
-        tty.tty = true;
         let mut cap = good();
         cap.cap_add = vec!["NONSENSE".into()];
         let mut sysctl = good();
@@ -181,7 +179,6 @@ fn what_cannot_be_made_is_refused_by_name_and_leaves_nothing() {
             (file, "not a directory"),
             (ours, "keys"),
             (nothing, "no command"),
-            (tty, "terminal"),
             (cap, "NONSENSE"),
             (sysctl, "kernel setting"),
             (netns, "/nowhere/net"),
