@@ -6,6 +6,7 @@
 
 mod sandbox;
 mod tcp;
+mod thread;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 
 use sandbox::Sandbox;
 pub use sandbox::Stats;
+use thread::Thread;
 
 use crate::asker::Asker;
 use crate::forward::Forwarder;
@@ -37,6 +39,8 @@ pub struct Server {
     shared: Arc<Shared>,
     runtime: Handle,
     running: Mutex<BTreeMap<String, Running>>,
+    /// What the runtime runs on, if it is the server's own. After the tasks, which end first.
+    _thread: Option<Thread>,
 }
 
 /// One sandbox and its tasks, which end with this value.
@@ -62,7 +66,15 @@ impl Server {
     pub fn new(zones: Zones, runtime: Handle) -> Self {
         let forwarder = Arc::default();
         let shared = Arc::new(Shared { zones: ArcSwap::from_pointee(zones), forwarder });
-        Self { shared, runtime, running: Mutex::default() }
+        Self { shared, runtime, running: Mutex::default(), _thread: None }
+    }
+
+    /// A server without sandboxes and with a thread of its own: what else the process does delays no
+    /// answer, and no answer wanders between threads.
+    pub fn start(zones: Zones) -> io::Result<Self> {
+        let thread = Thread::start()?;
+        let server = Self::new(zones, thread.runtime());
+        Ok(Self { _thread: Some(thread), ..server })
     }
 
     /// Replaces all zones at once; the next query of every sandbox sees them.

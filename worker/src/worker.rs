@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 use weft_dns::{Elsewhere, Server, Synced, Zones};
 use weft_model::{Assignments, object::NodeDescription};
 use weft_proto::tls::LiveIdentity;
@@ -46,6 +46,9 @@ pub enum StartError {
     /// What is known of namespaces of others.
     #[error("what is attached here cannot be read")]
     Book(#[from] BookError),
+    /// The thread that answers names.
+    #[error("the resolver cannot start")]
+    Names(#[source] std::io::Error),
     /// The data plane.
     #[error("the data plane cannot start")]
     DataPlane(#[from] weft_overlay::ReconcilerError),
@@ -125,7 +128,7 @@ impl Worker {
         };
         let (assigned, told) = watch::channel(kept);
         let zones = Zones::new([], Elsewhere::default(), Synced::NotYet);
-        let names = Arc::new(Server::new(zones, Handle::current()));
+        let names = Arc::new(Server::start(zones).map_err(StartError::Names)?);
         let mut adopted = tasks::adopted(&leftovers);
         let book = Book::open(state_dir)?;
         let contact = watch::Sender::<Contact>::default();

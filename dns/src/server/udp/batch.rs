@@ -1,5 +1,9 @@
 //! Many datagrams with one system call. The buffers belong to the thread and not to a sandbox, so
 //! that a thousand idle sandboxes cost nothing.
+//!
+//! Replies of one length to one client leave as one packet that the kernel cuts up on arrival
+//! (`UDP_SEGMENT`, udp(7)): a packet's way through routing, netfilter and the loopback device costs
+//! more than all that the resolver does, and is then paid once for all of them.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -7,7 +11,9 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
+};
 
 use crate::limits::{QUERY_MAX, UDP_BATCH};
 
@@ -20,7 +26,8 @@ pub(super) struct Batch {
     queries: Vec<[u8; QUERY_MAX]>,
     received: Vec<(usize, SocketAddr)>,
     replies: Vec<Vec<u8>>,
-    to: Vec<Option<SockaddrStorage>>,
+    to: Vec<SocketAddr>,
+    order: Vec<usize>,
 }
 
 impl Default for Batch {
@@ -30,6 +37,7 @@ impl Default for Batch {
             received: Vec::with_capacity(UDP_BATCH),
             replies: vec![Vec::new(); UDP_BATCH],
             to: Vec::with_capacity(UDP_BATCH),
+            order: Vec::with_capacity(UDP_BATCH),
         }
     }
 }
@@ -69,32 +77,71 @@ impl Batch {
         &mut self,
         socket: RawFd,
         mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>) -> bool,
-        sent: impl FnMut(usize),
+        mut sent: impl FnMut(usize),
     ) {
         self.to.clear();
         for (query, &(length, peer)) in self.queries.iter().zip(&self.received) {
             let reply = &mut self.replies[self.to.len()];
             if answer(&query[..length], peer, reply) {
-                self.to.push(Some(peer.into()));
+                self.to.push(peer);
             }
         }
-        self.send(socket, sent);
+        self.arrange();
+        let alone: Vec<usize> = self
+            .order
+            .chunk_by(|&one, &next| self.key(one) == self.key(next))
+            .filter(|alike| !self.send_as_one(socket, alike, &mut sent))
+            .flatten()
+            .copied()
+            .collect();
+        self.send_each(socket, &alone, sent);
+    }
+
+    /// Puts replies next to each other that can go as one.
+    fn arrange(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(0..self.to.len());
+        order.sort_by_key(|&at| self.key(at));
+        self.order = order;
+    }
+
+    /// What replies that go as one have in common.
+    fn key(&self, at: usize) -> (SocketAddr, usize) {
+        (self.to[at], self.replies[at].len())
+    }
+
+    /// Whether these went as one packet. A single one does not, and none do on a device that
+    /// cannot (EIO: it computes no checksums).
+    fn send_as_one(&self, socket: RawFd, alike: &[usize], sent: &mut impl FnMut(usize)) -> bool {
+        let &[first, _, ..] = alike else { return false };
+        let (to, length) = self.key(first);
+        let Ok(segment) = u16::try_from(length) else { return false };
+        let parts: Vec<_> = alike.iter().map(|&at| IoSlice::new(&self.replies[at])).collect();
+        let control = [ControlMessage::UdpGsoSegments(&segment)];
+        let to = SockaddrStorage::from(to);
+        if let Err(error) = sendmsg(socket, &parts, &control, MsgFlags::MSG_DONTWAIT, Some(&to)) {
+            tracing::debug!(%error, "send as one");
+            return false;
+        }
+        alike.iter().for_each(|_| sent(length));
+        true
     }
 
     /// Sends or loses: a client whose buffer is full asks again, and nobody waits for it.
-    fn send(&self, socket: RawFd, mut sent: impl FnMut(usize)) {
-        let slices: Vec<_> = self.replies.iter().map(|reply| [IoSlice::new(reply)]).collect();
+    fn send_each(&self, socket: RawFd, alone: &[usize], mut sent: impl FnMut(usize)) {
+        let slices: Vec<_> = alone.iter().map(|&at| [IoSlice::new(&self.replies[at])]).collect();
+        let to: Vec<_> = alone.iter().map(|&at| Some(SockaddrStorage::from(self.to[at]))).collect();
         let mut from = 0;
-        while from < self.to.len() {
-            let mut headers =
-                MultiHeaders::<SockaddrStorage>::preallocate(self.to.len() - from, None);
+        while from < to.len() {
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(to.len() - from, None);
             let flags = MsgFlags::MSG_DONTWAIT;
-            let to = &self.to[from..];
-            let done =
-                sendmmsg(socket, &mut headers, &slices[from..], to, [], flags).map(Iterator::count);
+            let rest = &to[from..];
+            let done = sendmmsg(socket, &mut headers, &slices[from..], rest, [], flags)
+                .map(Iterator::count);
             match done {
                 Ok(count) => {
-                    self.replies[from..from + count].iter().for_each(|reply| sent(reply.len()));
+                    alone[from..from + count].iter().for_each(|&at| sent(self.replies[at].len()));
                     from += count.max(1);
                 }
                 Err(Errno::EINTR) => {}
