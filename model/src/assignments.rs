@@ -254,9 +254,11 @@ impl State {
             .map(|attachment| attachment.network)
             .collect();
         for network in here.iter().filter_map(|id| self.network(*id)) {
+            // Networks of one node are no concern of the cluster's.
+            let Some(vni) = network.vni else { continue };
             let item = NetworkItem {
                 name: network.spec.name.clone(),
-                vni: network.vni,
+                vni,
                 subnets: network.subnets.iter().map(|s| (s.cidr, s.gateway)).collect(),
                 internal: network.spec.internal,
                 mtu: network.spec.mtu(),
@@ -304,6 +306,8 @@ impl State {
                 names.extend(foreign.aliases.iter().cloned());
                 (foreign.service, names, true)
             }
+            // Never in the cluster's state.
+            Holder::Container(_) => return None,
         };
         let visible = match self.is_visible(attachment.holder) {
             true if wanted => Visibility::Shown,

@@ -1,5 +1,7 @@
 //! The invariants of the state, written without looking at how commands are applied.
 
+mod containers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -31,6 +33,7 @@ impl State {
         self.check_tasks(&mut found);
         self.check_names(&mut found);
         self.check_nodes(&mut found);
+        self.check_containers(&mut found);
         found.into_iter().map(Violation).collect()
     }
 
@@ -38,11 +41,16 @@ impl State {
         let mut vnis = BTreeSet::new();
         let mut subnets = Vec::new();
         for network in self.networks() {
-            if !vnis.insert(network.vni) {
-                found.push(format!("two networks have VNI {}", network.vni));
+            if let Some(vni) = network.vni {
+                if !vnis.insert(vni) {
+                    found.push(format!("two networks have VNI {vni}"));
+                }
+                if !(vni::FIRST..=vni::LAST).contains(&vni) {
+                    found.push(format!("VNI {vni} is out of range"));
+                }
             }
-            if network.vni < vni::FIRST || network.vni > vni::LAST {
-                found.push(format!("VNI {} is out of range", network.vni));
+            if network.vni.is_some() != self.cluster().is_some() {
+                found.push(format!("network {} is in the wrong state", network.spec.name));
             }
             for subnet in &network.subnets {
                 if subnets.iter().any(|other| overlaps(*other, subnet.cidr)) {
@@ -109,6 +117,15 @@ impl State {
                     .foreign(id)
                     .filter(|foreign| id == attachment.id && foreign.network == attachment.network)
                     .map(|foreign| Some(foreign.node)),
+                Holder::Container(id) => self
+                    .container(id)
+                    .filter(|container| {
+                        container.endpoints.iter().any(|endpoint| {
+                            endpoint.attachment == attachment.id
+                                && endpoint.spec.network == attachment.network
+                        })
+                    })
+                    .map(|_| None),
             };
             match held_at {
                 Some(node) if node == attachment.node => {}

@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{AttachmentId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
+    id::{AttachmentId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
-        Cluster, ClusterSpec, ExtraToken, NodeDescription, NodeState, Secret, Slot, Stuck, Subnet,
-        UpdateStatus,
+        Cluster, ClusterSpec, ExtraToken, LastRun, NodeDescription, NodeState, PortBinding, Secret,
+        Slot, Stuck, Subnet, UpdateStatus, Wanted,
     },
     rejected::Rejected,
-    spec::{NetworkSpec, NodeSpec, Role, ServiceSpec},
+    spec::{EndpointSpec, NetworkSpec, NodeSpec, Role, RunSpec, ServiceSpec},
     task_state::{Desired, TaskState},
     time::Time,
 };
@@ -97,6 +97,20 @@ pub struct NewForeign {
     pub service: Option<ServiceId>,
     /// One of each family of the network.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What was decided of a container's membership in a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewEndpoint {
+    /// Its name for ever; drawn by the node. On a network of the cluster, the attachment that the
+    /// managers are asked for.
+    pub attachment: AttachmentId,
+    /// One of each family of the network; none on a network of the cluster, which gives them itself.
+    pub addresses: Vec<IpAddr>,
+    /// The one asked for, or derived from the addresses; without meaning on a network of the cluster.
+    pub mac: [u8; 6],
+    /// Name of the interface in the container.
+    pub ifname: String,
 }
 
 /// What a worker saw of a task.
@@ -203,9 +217,18 @@ pub enum Command {
         id: NetworkId,
         /// The user's words.
         spec: NetworkSpec,
-        /// Free when the leader looked.
-        vni: u32,
+        /// Of an overlay, and of no other: free when the leader looked.
+        vni: Option<u32>,
         /// Likewise.
+        subnets: Vec<Subnet>,
+    },
+    /// Makes one of the node's predefined networks, or changes it: the daemon's settings may have.
+    SetPredefined {
+        /// Its name, if it is made now.
+        id: NetworkId,
+        /// Of [`NetworkSpec::predefined`].
+        spec: NetworkSpec,
+        /// Free when the node looked.
         subnets: Vec<Subnet>,
     },
     /// Removes a network nobody uses.
@@ -318,6 +341,58 @@ pub enum Command {
         node: NodeId,
         /// The attachment. One that is gone already is no failure: the node repeats itself.
         id: AttachmentId,
+    },
+    /// Makes a container of this node. It is stopped.
+    CreateContainer {
+        /// Its name for ever.
+        id: ContainerId,
+        /// The user's words.
+        spec: Arc<RunSpec>,
+        /// One for each endpoint of the spec, in that order.
+        endpoints: Vec<NewEndpoint>,
+    },
+    /// Starts, restarts, stops or removes a container.
+    SetContainer {
+        /// The container.
+        id: ContainerId,
+        /// Running raises [`Container::starts`](crate::Container::starts); from removed there is no
+        /// way back.
+        wanted: Wanted,
+        /// For a start: the ports to be published. Empty otherwise.
+        ports: Vec<PortBinding>,
+        /// Removes it also if it runs, or others are in its namespace.
+        force: Force,
+    },
+    /// Notes the end of a run.
+    NoteContainer {
+        /// The container.
+        id: ContainerId,
+        /// The run. If the container was started again since, nothing else is changed.
+        last: LastRun,
+        /// What is wanted from now on: running if it is to be started again, stopped, or, with
+        /// `--rm`, removed. Never more than is wanted already.
+        wanted: Wanted,
+    },
+    /// Puts a container on one more network.
+    Connect {
+        /// The container.
+        container: ContainerId,
+        /// The user's words.
+        spec: EndpointSpec,
+        /// What was decided.
+        endpoint: NewEndpoint,
+    },
+    /// Takes a container off a network.
+    Disconnect {
+        /// The container.
+        container: ContainerId,
+        /// The network.
+        network: NetworkId,
+    },
+    /// Drops a removed container: nothing of it is left on the machine.
+    ForgetContainer {
+        /// The container.
+        id: ContainerId,
     },
 }
 

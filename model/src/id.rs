@@ -88,6 +88,10 @@ id!(
     TaskId
 );
 id!(
+    /// Names a container that `weft run` made.
+    ContainerId
+);
+id!(
     /// Names one network namespace's membership in one network.
     AttachmentId
 );

@@ -20,8 +20,10 @@ pub mod time;
 pub use assignments::{Assignments, Change};
 pub use check::Violation;
 pub use command::{Applied, Command, Outcome, Proposal};
-pub use id::{AttachmentId, ClusterId, NetworkId, NodeId, RequestId, ServiceId, TaskId};
-pub use object::{Attachment, Cluster, Network, Node, Service, Subnet, Task};
+pub use id::{
+    AttachmentId, ClusterId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId,
+};
+pub use object::{Attachment, Cluster, Container, Network, Node, Service, Subnet, Task};
 pub use rejected::Rejected;
 pub use state::State;
 pub use task_state::{Desired, TaskState};

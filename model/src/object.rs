@@ -1,6 +1,8 @@
 //! The objects of the cluster. Specs are the user's; statuses are the observers'; all else was
 //! decided by the leader and is carried by commands.
 
+mod container;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -11,8 +13,10 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use container::{Container, Endpoint, HealthState, LastRun, PortBinding, Wanted};
+
 use crate::{
-    id::{AttachmentId, ClusterId, NetworkId, NodeId, ServiceId, TaskId},
+    id::{AttachmentId, ClusterId, ContainerId, NetworkId, NodeId, ServiceId, TaskId},
     spec::{ContainerSpec, NetworkSpec, NetworkUse, NodeSpec, Role, ServiceSpec},
     task_state::{Desired, TaskState},
     time::Time,
@@ -242,9 +246,9 @@ pub struct Network {
     pub meta: Meta,
     /// The user's words.
     pub spec: NetworkSpec,
-    /// Its identifier on the wire.
-    pub vni: u32,
-    /// Its subnets; at least one, of either family.
+    /// Of an overlay: its identifier on the wire.
+    pub vni: Option<u32>,
+    /// Its subnets, of either family; at least one, but for `host` and `none`.
     pub subnets: Vec<Subnet>,
 }
 
@@ -255,6 +259,8 @@ pub enum Holder {
     Task(TaskId),
     /// A namespace that somebody else owns: the [`Foreign`] of the attachment's own ID.
     Foreign(AttachmentId),
+    /// A container of this node.
+    Container(ContainerId),
 }
 
 /// A network namespace that somebody else owns (another runtime's, a test's), put on an attachable
@@ -290,9 +296,10 @@ pub struct Attachment {
     pub holder: Holder,
     /// One of each family of the network.
     pub addresses: Vec<IpAddr>,
-    /// Derived from the addresses.
+    /// Derived from the addresses, unless a container asked for another.
     pub mac: [u8; 6],
-    /// The node it is on, once that is decided.
+    /// The node it is on, once that is decided. On a network of the node itself there is none to
+    /// name.
     pub node: Option<NodeId>,
 }
 

@@ -26,6 +26,14 @@ pub enum Rejected {
         /// The one that has it.
         id: String,
     },
+    /// Another container of the node has the name.
+    #[error("conflict: the container name \"/{name}\" is already in use by container {id}")]
+    NameInUse {
+        /// The name both want.
+        name: String,
+        /// The one that has it.
+        id: String,
+    },
     /// The object has changed since the caller looked.
     #[error("{kind} {name} has changed (version {found}, not {expected})")]
     Stale {
@@ -102,6 +110,9 @@ impl Rejected {
         match self {
             Self::NotFound { kind, .. } => Some(format!("weft {kind} ls")),
             Self::Exists { .. } => Some("choose another name".to_owned()),
+            Self::NameInUse { name, .. } => {
+                Some(format!("choose another name, or remove that container: weft rm {name}"))
+            }
             Self::Stale { .. } => Some("look at it again and retry".to_owned()),
             Self::InUse { kind, .. } => {
                 Some(format!("remove its users first: weft {kind} inspect"))

@@ -4,6 +4,7 @@
 //! everything, then changes everything or nothing.
 
 mod cluster;
+mod container;
 mod foreign;
 mod network;
 mod node;
@@ -19,8 +20,10 @@ pub use network::AddressUse;
 
 use crate::{
     command::{Applied, Command, Outcome, Proposal},
-    id::{AttachmentId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
-    object::{Attachment, Cluster, Foreign, Holder, Network, Node, Service, Task},
+    id::{AttachmentId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
+    object::{
+        Attachment, Cluster, Container, Foreign, Holder, Network, Node, Service, Task, Wanted,
+    },
     rejected::Rejected,
     time::Time,
 };
@@ -50,9 +53,11 @@ pub struct State {
     services: Map<ServiceId, Service>,
     tasks: Map<TaskId, Task>,
     attachments: Map<AttachmentId, Attachment>,
-    // A snapshot of before there were any lacks the field.
+    // A snapshot of before there were any lacks the fields.
     #[serde(default)]
     foreigners: Map<AttachmentId, Foreign>,
+    #[serde(default)]
+    containers: Map<ContainerId, Container>,
     requests: Map<RequestId, Recorded>,
 }
 
@@ -120,6 +125,19 @@ impl State {
             Command::AttachForeign { foreign } => self.attach_foreign(foreign),
             Command::ForeignReady { node, id } => self.foreign_ready(*node, *id),
             Command::DetachForeign { node, id } => self.detach_foreign(*node, *id),
+            Command::SetPredefined { id, spec, subnets } => self.set_predefined(*id, spec, subnets),
+            Command::CreateContainer { id, spec, endpoints } => {
+                self.create_container(*id, spec, endpoints)
+            }
+            Command::SetContainer { id, wanted, ports, force } => {
+                self.set_container(*id, *wanted, ports, *force)
+            }
+            Command::NoteContainer { id, last, wanted } => self.note_container(*id, last, *wanted),
+            Command::Connect { container, spec, endpoint } => {
+                self.connect(*container, spec, endpoint)
+            }
+            Command::Disconnect { container, network } => self.disconnect(*container, *network),
+            Command::ForgetContainer { id } => self.forget_container(*id),
         }
     }
 
@@ -239,6 +257,9 @@ impl State {
             }),
             Holder::Foreign(id) => {
                 self.foreign(id).is_some_and(|foreign| foreign.ready && in_touch(foreign.node))
+            }
+            Holder::Container(id) => {
+                self.container(id).is_some_and(|container| container.wanted == Wanted::Running)
             }
         }
     }

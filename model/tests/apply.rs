@@ -226,7 +226,7 @@ fn tries() -> impl Strategy<Value = Try> {
         3 => (few(), few(), 65_536u32..65_540, subnets()).prop_map(|(id, name, vni, subnets)| {
             let mut spec = NetworkSpec::overlay(&format!("net{name}"));
             spec.attachable = name % 3 != 0;
-            Command::CreateNetwork { id: network(id), spec, vni, subnets }
+            Command::CreateNetwork { id: network(id), spec, vni: Some(vni), subnets }
         }),
         1 => few().prop_map(|id| Command::RemoveNetwork { id: network(id) }),
     ];
@@ -447,7 +447,8 @@ fn a_released_address_rests_for_a_minute_and_comes_last() {
         resting: Default::default(),
     };
     let spec = NetworkSpec::overlay("net");
-    let made = Command::CreateNetwork { id: network(1), spec, vni: 65_536, subnets: vec![subnet] };
+    let made =
+        Command::CreateNetwork { id: network(1), spec, vni: Some(65_536), subnets: vec![subnet] };
     apply(&mut state, 1_000, made);
     let spec = |name: &str| {
         let container = ContainerSpec::new("rootfs:/srv", &["sh"]);

@@ -65,7 +65,7 @@ impl World {
             let mut spec = NetworkSpec::overlay(&format!("net{number}"));
             spec.attachable = attachable;
             let subnets = vec![subnet(&format!("10.0.{number}.0/29"), &format!("10.0.{number}.1"))];
-            world.make(Command::CreateNetwork { id, spec, vni: 65_536 + number, subnets });
+            world.make(Command::CreateNetwork { id, spec, vni: Some(65_536 + number), subnets });
         }
         let mut spec = ServiceSpec::replicated("web", 0, ContainerSpec::new("rootfs:/", &["sh"]));
         spec.networks = vec![NetworkUse { network: OPEN, aliases: vec!["shop".into()] }];
@@ -176,7 +176,7 @@ fn a_given_address_stays_and_missing_families_are_chosen() {
     let subnets = vec![subnet("10.9.0.0/24", "10.9.0.1"), subnet("fd09::/64", "fd09::1")];
     let both = NetworkId::from_bytes([7; 32]);
     let spec = NetworkSpec::overlay("both");
-    world.make(Command::CreateNetwork { id: both, spec, vni: 65_600, subnets });
+    world.make(Command::CreateNetwork { id: both, spec, vni: Some(65_600), subnets });
     let given: Vec<IpAddr> = vec!["fd09::77".parse().unwrap()];
     let chosen = world.state.choose_addresses_beside(both, &given).unwrap();
     assert_eq!(chosen.len(), 2);

@@ -17,7 +17,10 @@ use weft_model::{
     object::{Foreign, Holder},
     spec::EndpointMode,
 };
-use weft_overlay::{Dataplane, NetnsRef, Network, Port, Remote, Sandbox, Subnet, Underlay};
+use weft_overlay::{
+    Dataplane, Kind, NetnsRef, Network, NetworkKey, Overlay, Port, Remote, Sandbox, Subnet,
+    Underlay,
+};
 
 /// What only this node knows of a sandbox: where its namespace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,19 +42,25 @@ pub type LocalSandboxes = BTreeMap<Holder, LocalSandbox>;
 
 /// What stands before the ID of a namespace of others in [`key_of`].
 const FOREIGN: &str = "foreign-";
+/// What stands before the ID of a container of `weft run` there.
+const CONTAINER: &str = "container-";
 
 /// The name of a sandbox in the data plane and in the resolver.
 pub fn key_of(holder: Holder) -> String {
     match holder {
         Holder::Task(task) => task.to_string(),
         Holder::Foreign(id) => format!("{FOREIGN}{id}"),
+        Holder::Container(id) => format!("{CONTAINER}{id}"),
     }
 }
 
 /// The sandbox of that name.
 pub fn holder_of(key: &str) -> Option<Holder> {
-    match key.strip_prefix(FOREIGN) {
-        Some(id) => id.parse().ok().map(Holder::Foreign),
+    if let Some(id) = key.strip_prefix(FOREIGN) {
+        return id.parse().ok().map(Holder::Foreign);
+    }
+    match key.strip_prefix(CONTAINER) {
+        Some(id) => id.parse().ok().map(Holder::Container),
         None => key.parse().ok().map(Holder::Task),
     }
 }
@@ -126,13 +135,13 @@ impl<'a> Sorted<'a> {
         let networks = self
             .networks
             .iter()
-            .map(|(id, network)| (network.vni, self.network(node, *id, network)))
+            .map(|(id, network)| (NetworkKey::Vni(network.vni), self.network(node, *id, network)))
             .collect();
         let sandboxes = sandboxes
             .iter()
             .map(|(holder, sandbox)| (key_of(*holder), self.sandbox(sandbox)))
             .collect();
-        Dataplane { underlay: Some(underlay), networks, sandboxes }
+        Dataplane { underlay: Some(underlay), networks, sandboxes, ..Dataplane::default() }
     }
 
     fn network(&self, node: &NodeItem, id: NetworkId, item: &NetworkItem) -> Network {
@@ -150,14 +159,16 @@ impl<'a> Sorted<'a> {
                 .collect(),
             internal: item.internal,
             mtu: item.mtu,
-            remotes: others()
-                .map(|member| Remote {
-                    addresses: member.addresses.clone(),
-                    mac: weft_overlay::Mac(member.mac),
-                    vtep: member.vtep,
-                })
-                .collect(),
-            peers: others().map(|member| member.vtep).collect(),
+            kind: Kind::Overlay(Overlay {
+                remotes: others()
+                    .map(|member| Remote {
+                        addresses: member.addresses.clone(),
+                        mac: weft_overlay::Mac(member.mac),
+                        vtep: member.vtep,
+                    })
+                    .collect(),
+                peers: others().map(|member| member.vtep).collect(),
+            }),
         }
     }
 
@@ -173,8 +184,10 @@ impl<'a> Sorted<'a> {
                 mac: weft_overlay::Mac(endpoint.mac),
                 addresses: with_prefixes(&endpoint.addresses, network),
                 default_gateway: local.default_gateway && !network.internal,
+                // By key: whatever the order of the interfaces, the lowest VNI leads outside.
+                rank: 0,
             };
-            attachments.insert(network.vni, port);
+            attachments.insert(NetworkKey::Vni(network.vni), port);
             self.add_vips(endpoint.network, &mut vips);
         }
         Sandbox {

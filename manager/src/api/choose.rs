@@ -12,7 +12,7 @@ use weft_model::{
 
 /// A free VNI.
 pub(super) fn vni(state: &State, cluster: &Cluster) -> Result<u32, Rejected> {
-    let used: BTreeSet<u32> = state.networks().map(|network| network.vni).collect();
+    let used: BTreeSet<u32> = state.networks().filter_map(|network| network.vni).collect();
     choose_vni(&used, cluster.last_vni).map_err(|full| Rejected::Exhausted {
         pool: "VNIs".to_owned(),
         detail: format!("{} of {} in use", full.used, full.size),

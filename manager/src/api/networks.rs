@@ -34,7 +34,7 @@ impl NetworkService for Api {
             let subnets =
                 choose::subnets(state, &cluster, &spec).map_err(|error| refused(&error))?;
             let id = NetworkId::from_bytes(ids.bytes());
-            Ok(Command::CreateNetwork { id, spec: spec.clone(), vni, subnets })
+            Ok(Command::CreateNetwork { id, spec: spec.clone(), vni: Some(vni), subnets })
         };
         let (id, state) = manager.decide(&request_id, choice).await?;
         let network = resolve::network(&state, &id)?;

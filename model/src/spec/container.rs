@@ -29,12 +29,31 @@ pub enum Mount {
         target: String,
         /// Whether it can be written.
         access: Access,
+        /// What happens if there is no such path.
+        #[serde(default)]
+        missing: Missing,
     },
     /// Memory.
     Tmpfs {
         /// In the container; absolute.
         target: String,
+        /// Bytes; none is no limit.
+        #[serde(default)]
+        size: Option<u64>,
+        /// Permission bits; none is 1777.
+        #[serde(default)]
+        mode: Option<u32>,
     },
+}
+
+/// What happens to a container whose bind mount has no source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// A directory is made.
+    Make,
 }
 
 /// Whether a mount can be written.
@@ -55,6 +74,32 @@ pub struct Limits {
     pub nano_cpus: u64,
     /// Processes and threads.
     pub pids: u64,
+}
+
+/// How a container's health is probed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is run in the container.
+    pub test: HealthTest,
+    /// From the end of a probe to the next; 0 is 30 s.
+    pub interval: Duration,
+    /// Longest time of a probe; 0 is 30 s.
+    pub timeout: Duration,
+    /// How long failures after the start do not count.
+    pub start_period: Duration,
+    /// Failures in a row until it is unhealthy; 0 is 3.
+    pub retries: u32,
+}
+
+/// A probe; it succeeds with exit code 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HealthTest {
+    /// A line for `/bin/sh -c`.
+    Shell(String),
+    /// A command and its arguments.
+    Exec(Vec<String>),
+    /// There is none, whatever the image says.
+    Off,
 }
 
 /// What a container is made from.
@@ -86,6 +131,40 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Working directory; empty is `/`.
     pub workdir: String,
+    // A spec of before there were any lacks what follows.
+    /// `USER[:GROUP]`, names or numbers; empty is root.
+    #[serde(default)]
+    pub user: String,
+    /// Number of the signal that asks it to end; none is TERM.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+    /// It has a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Its standard input stays open.
+    #[serde(default)]
+    pub open_stdin: bool,
+    /// Capabilities beside the default ones, with or without `CAP_`; `ALL` is all.
+    #[serde(default)]
+    pub cap_add: Vec<String>,
+    /// Capabilities it does not have.
+    #[serde(default)]
+    pub cap_drop: Vec<String>,
+    /// All capabilities, and nothing of the host hidden.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Kernel settings of its namespaces.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// The root file system can only be read.
+    #[serde(default)]
+    pub read_only: bool,
+    /// A small init is its first process.
+    #[serde(default)]
+    pub init: bool,
+    /// How its health is probed.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl ContainerSpec {
@@ -105,6 +184,17 @@ impl ContainerSpec {
             stop_grace: STOP_GRACE,
             limits: Limits::default(),
             workdir: String::new(),
+            user: String::new(),
+            stop_signal: None,
+            tty: false,
+            open_stdin: false,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            privileged: false,
+            sysctls: BTreeMap::new(),
+            read_only: false,
+            init: false,
+            health: None,
         }
     }
 
@@ -210,7 +300,7 @@ impl Mount {
     fn check(&self) -> Result<(), Invalid> {
         let (source, target) = match self {
             Self::Bind { source, target, .. } => (Some(source), target),
-            Self::Tmpfs { target } => (None, target),
+            Self::Tmpfs { target, .. } => (None, target),
         };
         let bad = |path: &str| !path.starts_with('/') || path.contains(['\0', '\n']);
         if let Some(source) = source.filter(|path| bad(path)) {
@@ -247,7 +337,9 @@ mod tests {
             ("--stop-grace-period", |s| s.stop_grace = Duration::from_secs(86_401)),
             ("--limit-memory", |s| s.limits.memory = 1),
             ("--workdir", |s| s.workdir = "tmp".into()),
-            ("--mount target", |s| s.mounts.push(Mount::Tmpfs { target: "/".into() })),
+            ("--mount target", |s| {
+                s.mounts.push(Mount::Tmpfs { target: "/".into(), size: None, mode: None })
+            }),
         ];
         for (field, spoil) in cases {
             let mut spec = good();

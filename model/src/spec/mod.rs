@@ -4,12 +4,14 @@ mod container;
 mod name;
 mod network;
 mod node;
+mod run;
 mod service;
 
-pub use container::{Access, ContainerSpec, Limits, Mount};
-pub use name::{check_label_count, check_name, escape};
-pub use network::{Driver, NetworkSpec, PoolSpec};
+pub use container::{Access, ContainerSpec, Health, HealthTest, Limits, Missing, Mount};
+pub use name::{check_device, check_label_count, check_name, escape};
+pub use network::{Driver, NetworkSpec, PoolSpec, Scope};
 pub use node::{Availability, NodeSpec, Role};
+pub use run::{EndpointSpec, Link, NetworkMode, NotAWord, Protocol, PublishSpec, Restart, RunSpec};
 pub use service::{
     EndpointMode, FailureAction, Mode, NetworkUse, Placement, RestartCondition, RestartPolicy,
     ServiceSpec, UpdateConfig, UpdateOrder,

@@ -6,6 +6,8 @@ use super::Invalid;
 
 /// Most characters of a name: a DNS label (RFC 1035 section 2.3.4).
 const NAME_MAX: usize = 63;
+/// Most characters of a device's name (`IFNAMSIZ` of Linux, less the NUL).
+const DEVICE_MAX: usize = 15;
 /// Most labels on one object.
 const LABELS_MAX: usize = 1_000;
 /// Most bytes of a label's key and value together.
@@ -24,6 +26,20 @@ pub fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     } else {
         Err(Invalid::new(field, name, "must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}"))
     }
+}
+
+/// Checks the name of a network device (`dev_valid_name` of Linux).
+///
+/// # Errors
+/// An [`Invalid`] that says what such a name looks like.
+pub fn check_device(field: &str, name: &str) -> Result<(), Invalid> {
+    let clean = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+    if (1..=DEVICE_MAX).contains(&name.len()) && clean && name != "." && name != ".." {
+        return Ok(());
+    }
+    let reason =
+        format!("must be the name of a device: 1 to {DEVICE_MAX} characters, no / : space");
+    Err(Invalid::new(field, name, reason))
 }
 
 /// Checks the number and size of labels.

@@ -32,12 +32,46 @@ const SPECIAL: [(&str, &str); 9] = [
 ];
 /// Names that mean something else.
 const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "ingress", "default"];
+/// The networks that every node has.
+const PREDEFINED_LOCAL: [(&str, Driver); 3] =
+    [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)];
 
 /// How a network is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Driver {
     /// Across nodes, by VXLAN.
     Overlay,
+    /// A bridge of this node.
+    Bridge,
+    /// The host's own namespace; only the predefined `host`.
+    Host,
+    /// Nothing but loopback; only the predefined `none`.
+    Null,
+    /// Hardware addresses of their own on a device of the host.
+    Macvlan,
+    /// Addresses of their own on a device of the host, under its hardware address.
+    Ipvlan,
+    /// Ports of an Open vSwitch bridge.
+    Ovs,
+}
+
+/// Whose a network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Scope {
+    /// This node's.
+    Local,
+    /// The cluster's.
+    Cluster,
+}
+
+impl Scope {
+    /// "local" or "cluster".
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cluster => "cluster",
+        }
+    }
 }
 
 impl Driver {
@@ -45,6 +79,22 @@ impl Driver {
     pub fn word(self) -> &'static str {
         match self {
             Self::Overlay => "overlay",
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Null => "null",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
+            Self::Ovs => "ovs",
+        }
+    }
+
+    /// Whose its networks are.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Overlay => Scope::Cluster,
+            Self::Bridge | Self::Host | Self::Null | Self::Macvlan | Self::Ipvlan | Self::Ovs => {
+                Scope::Local
+            }
         }
     }
 }
@@ -86,9 +136,14 @@ pub struct NetworkSpec {
 impl NetworkSpec {
     /// An overlay with defaults for all but its name.
     pub fn overlay(name: &str) -> Self {
+        Self::new(name, Driver::Overlay)
+    }
+
+    /// A network with defaults for all but its name and driver.
+    pub fn new(name: &str, driver: Driver) -> Self {
         Self {
             name: name.to_owned(),
-            driver: Driver::Overlay,
+            driver,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             internal: false,
@@ -96,6 +151,40 @@ impl NetworkSpec {
             ipv6: false,
             pools: Vec::new(),
         }
+    }
+
+    /// Whose it is: the driver says.
+    pub fn scope(&self) -> Scope {
+        self.driver.scope()
+    }
+
+    /// Whether it is one of those that every node has, and nobody can make or remove.
+    pub fn is_predefined(&self) -> bool {
+        PREDEFINED_LOCAL.iter().any(|(name, driver)| self.name == *name && self.driver == *driver)
+    }
+
+    /// The predefined network of a driver, with defaults for all else.
+    pub fn predefined(driver: Driver) -> Option<Self> {
+        let (name, driver) = PREDEFINED_LOCAL.iter().find(|(_, other)| *other == driver)?;
+        Some(Self::new(name, *driver))
+    }
+
+    /// Of a bridge: the device asked for.
+    pub fn bridge_name(&self) -> Option<&str> {
+        match self.driver {
+            Driver::Bridge => self.option(&["name", "com.docker.network.bridge.name"]),
+            Driver::Overlay
+            | Driver::Host
+            | Driver::Null
+            | Driver::Macvlan
+            | Driver::Ipvlan
+            | Driver::Ovs => None,
+        }
+    }
+
+    /// The value of the first of these options that is given.
+    fn option(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.options.get(*name)).map(String::as_str)
     }
 
     /// MTU asked for, by Docker's option or by ours.
@@ -114,6 +203,21 @@ impl NetworkSpec {
         if PREDEFINED.iter().any(|name| name.eq_ignore_ascii_case(&self.name)) {
             return Err(Invalid::new("network name", &self.name, "the name is predefined"));
         }
+        self.check_body()
+    }
+
+    /// Checks every field of one of the predefined networks.
+    ///
+    /// # Errors
+    /// The first field that is not allowed.
+    pub fn check_predefined(&self) -> Result<(), Invalid> {
+        if !self.is_predefined() {
+            return Err(Invalid::new("network name", &self.name, "the name is not predefined"));
+        }
+        self.check_body()
+    }
+
+    fn check_body(&self) -> Result<(), Invalid> {
         check_label_count(&self.labels)?;
         self.check_options()?;
         self.pools.iter().try_for_each(PoolSpec::check)?;

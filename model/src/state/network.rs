@@ -15,7 +15,7 @@ use crate::{
     id::NetworkId,
     object::{Holder, Meta, Network, Subnet},
     rejected::Rejected,
-    spec::NetworkSpec,
+    spec::{Driver, Invalid, NetworkSpec, Scope},
 };
 
 /// How long a released address rests: longer than the TTL of names and than the timeout of an idle
@@ -29,6 +29,8 @@ pub struct AddressUse {
     pub size: u128,
     /// Held by tasks.
     pub tasks: usize,
+    /// Held by containers of this node.
+    pub containers: usize,
     /// Held by namespaces of others.
     pub foreign: usize,
     /// Held by tasks and others of nodes that are out of touch: they stay held until the node is
@@ -43,7 +45,7 @@ pub struct AddressUse {
 impl AddressUse {
     /// Addresses that nobody holds; those at rest included.
     pub fn free(&self) -> u128 {
-        self.size.saturating_sub((self.tasks + self.foreign + self.vips) as u128)
+        self.size.saturating_sub((self.tasks + self.containers + self.foreign + self.vips) as u128)
     }
 }
 
@@ -52,10 +54,15 @@ impl State {
         &mut self,
         id: NetworkId,
         spec: &NetworkSpec,
-        vni: u32,
+        vni: Option<u32>,
         subnets: &[Subnet],
     ) -> Result<Applied, Rejected> {
-        self.has_cluster()?;
+        match spec.scope() {
+            Scope::Cluster => {
+                self.has_cluster()?;
+            }
+            Scope::Local => self.has_no_cluster(spec)?,
+        }
         spec.check()?;
         let same = |other: &str| other.eq_ignore_ascii_case(&spec.name);
         if let Some(other) = self.networks().find(|n| n.id == id || same(&n.spec.name)) {
@@ -65,30 +72,119 @@ impl State {
                 id: other.id.short(),
             });
         }
-        let in_range = (vni::FIRST..=vni::LAST).contains(&vni);
-        if !in_range || self.networks().any(|network| network.vni == vni) {
-            return Err(Rejected::Forbidden {
-                what: format!("VNI {vni} cannot be used"),
-                why: "it is taken or out of range".to_owned(),
-                hint: String::new(),
-            });
-        }
-        self.check_subnets(subnets)?;
+        self.check_vni(spec, vni)?;
+        self.check_devices(id, spec)?;
+        check_some(subnets)?;
+        self.check_subnets(id, subnets)?;
         let meta = Meta::new(self.now);
         let network = Network { id, meta, spec: spec.clone(), vni, subnets: subnets.to_vec() };
         self.networks.insert_mut(id, Arc::new(network));
-        self.change_cluster(|cluster| cluster.last_vni = Some(vni))?;
+        if vni.is_some() {
+            self.change_cluster(|cluster| cluster.last_vni = vni)?;
+        }
         Ok(Applied::of(id))
     }
 
-    fn check_subnets(&self, subnets: &[Subnet]) -> Result<(), Rejected> {
-        if subnets.is_empty() {
-            return Err(Rejected::Forbidden {
-                what: "the network has no subnet".to_owned(),
-                why: "none was chosen".to_owned(),
-                hint: String::new(),
-            });
+    /// Makes a predefined network, or gives it other settings as long as nobody is on it.
+    pub(super) fn set_predefined(
+        &mut self,
+        id: NetworkId,
+        spec: &NetworkSpec,
+        subnets: &[Subnet],
+    ) -> Result<Applied, Rejected> {
+        self.has_no_cluster(spec)?;
+        spec.check_predefined()?;
+        let present = self.networks().find(|network| network.spec.name == spec.name).cloned();
+        let id = present.as_ref().map_or(id, |network| network.id);
+        if spec.driver == Driver::Bridge {
+            check_some(subnets)?;
         }
+        self.check_devices(id, spec)?;
+        self.check_subnets(id, subnets)?;
+        let meta = Meta::new(self.now);
+        let network =
+            Network { id, meta, spec: spec.clone(), vni: None, subnets: subnets.to_vec() };
+        let Some(present) = present else {
+            if self.networks.contains_key(&id) {
+                let (kind, name) = ("network".to_owned(), spec.name.clone());
+                return Err(Rejected::Exists { kind, name, id: id.short() });
+            }
+            self.networks.insert_mut(id, Arc::new(network));
+            return Ok(Applied::of(id));
+        };
+        let same = |a: &Subnet, b: &Subnet| {
+            (a.cidr, a.gateway, a.range, &a.auxiliary) == (b.cidr, b.gateway, b.range, &b.auxiliary)
+        };
+        let kept = present.subnets.len() == subnets.len()
+            && present.subnets.iter().zip(subnets).all(|(a, b)| same(a, b));
+        let users = self.network_users(id);
+        if !kept && !users.is_empty() {
+            return Err(in_use(&present, users));
+        }
+        let mut next = Network::clone(&present);
+        next.spec = network.spec;
+        if !kept {
+            next.subnets = network.subnets;
+        }
+        if next != *present {
+            next.meta.touch(self.now);
+            self.networks.insert_mut(id, Arc::new(next));
+        }
+        Ok(Applied::of(id))
+    }
+
+    fn has_no_cluster(&self, spec: &NetworkSpec) -> Result<(), Rejected> {
+        if self.cluster().is_none() {
+            return Ok(());
+        }
+        Err(Rejected::Forbidden {
+            what: format!("network {} cannot be made in the cluster", spec.name),
+            why: format!("a network of driver {} is of scope local", spec.driver.word()),
+            hint: "use -d overlay".to_owned(),
+        })
+    }
+
+    /// Overlays have a VNI of their own, and nothing else has one.
+    fn check_vni(&self, spec: &NetworkSpec, vni: Option<u32>) -> Result<(), Rejected> {
+        let refused = |what: String, why: &str| {
+            let (why, hint) = (why.to_owned(), String::new());
+            Err(Rejected::Forbidden { what, why, hint })
+        };
+        let Some(vni) = vni else {
+            return match spec.scope() {
+                Scope::Local => Ok(()),
+                Scope::Cluster => refused("the overlay has no VNI".to_owned(), "none was chosen"),
+            };
+        };
+        if spec.scope() == Scope::Local {
+            let why = "the network is of this node alone";
+            return refused(format!("VNI {vni} cannot be used"), why);
+        }
+        let in_range = (vni::FIRST..=vni::LAST).contains(&vni);
+        if !in_range || self.networks().any(|network| network.vni == Some(vni)) {
+            return refused(format!("VNI {vni} cannot be used"), "it is taken or out of range");
+        }
+        Ok(())
+    }
+
+    /// No two networks have one device of the host.
+    fn check_devices(&self, id: NetworkId, spec: &NetworkSpec) -> Result<(), Rejected> {
+        let Some(device) = spec.bridge_name() else { return Ok(()) };
+        let twin = |other: &&Arc<Network>| {
+            other.id != id && other.spec.bridge_name().is_some_and(|name| name == device)
+        };
+        match self.networks().find(twin) {
+            Some(other) => {
+                let reason = format!("is the device of network {}", other.spec.name);
+                Err(Invalid::new("bridge name", device, reason).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The subnets hold their gateways and ranges, and overlap neither each other nor those of
+    /// networks other than `id`.
+    fn check_subnets(&self, id: NetworkId, subnets: &[Subnet]) -> Result<(), Rejected> {
         for (index, subnet) in subnets.iter().enumerate() {
             let inside =
                 subnet.cidr.contains(&subnet.gateway) && subnet.cidr.contains(&subnet.range);
@@ -100,7 +196,7 @@ impl State {
                 });
             }
             let earlier = subnets[..index].iter().map(|s| (s.cidr, "the same network".to_owned()));
-            let others = self.networks().flat_map(|network| {
+            let others = self.networks().filter(|network| network.id != id).flat_map(|network| {
                 let owner = format!("network {}", network.spec.name);
                 network.subnets.iter().map(move |s| (s.cidr, owner.clone()))
             });
@@ -115,13 +211,16 @@ impl State {
 
     pub(super) fn remove_network(&mut self, id: NetworkId) -> Result<Applied, Rejected> {
         let network = self.network(id).ok_or_else(|| not_found("network", id))?;
+        if network.spec.is_predefined() {
+            return Err(Rejected::Forbidden {
+                what: format!("network {} cannot be removed", network.spec.name),
+                why: "it is a pre-defined network".to_owned(),
+                hint: String::new(),
+            });
+        }
         let users = self.network_users(id);
         if !users.is_empty() {
-            return Err(Rejected::InUse {
-                kind: "network".to_owned(),
-                name: network.spec.name.clone(),
-                users,
-            });
+            return Err(in_use(network, users));
         }
         self.networks.remove_mut(&id);
         Ok(Applied::of(id))
@@ -143,6 +242,9 @@ impl State {
                 }
                 Holder::Foreign(id) => {
                     self.foreign(id).map(|foreign| format!("attachment {}", foreign.name))
+                }
+                Holder::Container(id) => {
+                    self.container(id).map(|container| format!("container {}", container.spec.name))
                 }
             },
         );
@@ -245,6 +347,7 @@ impl State {
             match attachment.holder {
                 Holder::Task(_) => usage.tasks += held,
                 Holder::Foreign(_) => usage.foreign += held,
+                Holder::Container(_) => usage.containers += held,
             }
             let node = attachment.node.and_then(|node| self.node(node));
             if node.is_some_and(|node| !node.in_touch()) {
@@ -306,6 +409,21 @@ impl State {
         }
         self.networks.insert_mut(id, Arc::new(next));
     }
+}
+
+fn check_some(subnets: &[Subnet]) -> Result<(), Rejected> {
+    if !subnets.is_empty() {
+        return Ok(());
+    }
+    Err(Rejected::Forbidden {
+        what: "the network has no subnet".to_owned(),
+        why: "none was chosen".to_owned(),
+        hint: String::new(),
+    })
+}
+
+fn in_use(network: &Network, users: Vec<String>) -> Rejected {
+    Rejected::InUse { kind: "network".to_owned(), name: network.spec.name.clone(), users }
 }
 
 #[derive(Clone, Copy)]

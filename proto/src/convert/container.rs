@@ -1,9 +1,18 @@
 //! What a container is made from.
 
-use weft_model::spec::{Access, ContainerSpec, Invalid, Limits, Mount};
+use std::time::Duration;
+
+use weft_model::spec::{
+    Access, ContainerSpec, Health, HealthTest, Invalid, Limits, Missing, Mount,
+};
 
 use super::value;
 use crate::v1;
+
+/// First words of a health test, Docker's.
+const NO_TEST: &str = "NONE";
+const EXEC_TEST: &str = "CMD";
+const SHELL_TEST: &str = "CMD-SHELL";
 
 /// The user's words, for the wire.
 pub fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
@@ -25,7 +34,18 @@ pub fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
             pids: spec.limits.pids,
         }),
         workdir: spec.workdir.clone(),
-        ..v1::ContainerSpec::default()
+        user: spec.user.clone(),
+        // The model holds numbers of signals only, which are small and above zero.
+        stop_signal: spec.stop_signal.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
+        tty: spec.tty,
+        open_stdin: spec.open_stdin,
+        cap_add: spec.cap_add.clone(),
+        cap_drop: spec.cap_drop.clone(),
+        privileged: spec.privileged,
+        sysctls: value::map(spec.sysctls.clone()),
+        read_only: spec.read_only,
+        init: spec.init,
+        health: spec.health.as_ref().map(health),
     }
 }
 
@@ -34,9 +54,6 @@ pub fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
 /// # Errors
 /// The first field that cannot be read. What is allowed is checked by the model.
 pub fn spec_of(wire: &v1::ContainerSpec) -> Result<ContainerSpec, Invalid> {
-    if !wire.user.is_empty() {
-        return Err(Invalid::new("--user", &wire.user, "not available for services yet"));
-    }
     let mut spec = ContainerSpec::new(&wire.image, &[]);
     if let Some(grace) = value::span("--stop-grace-period", wire.stop_grace_period.as_ref())? {
         spec.stop_grace = grace;
@@ -56,22 +73,79 @@ pub fn spec_of(wire: &v1::ContainerSpec) -> Result<ContainerSpec, Invalid> {
     spec.dns_search.clone_from(&wire.dns_search);
     spec.dns_options.clone_from(&wire.dns_options);
     spec.workdir.clone_from(&wire.workdir);
+    spec.user.clone_from(&wire.user);
+    spec.stop_signal = signal_of(wire.stop_signal)?;
+    (spec.tty, spec.open_stdin) = (wire.tty, wire.open_stdin);
+    spec.cap_add.clone_from(&wire.cap_add);
+    spec.cap_drop.clone_from(&wire.cap_drop);
+    (spec.privileged, spec.read_only, spec.init) = (wire.privileged, wire.read_only, wire.init);
+    spec.sysctls = value::map(wire.sysctls.clone());
+    spec.health = wire.health.as_ref().map(health_of).transpose()?;
     Ok(spec)
+}
+
+fn signal_of(number: u32) -> Result<Option<i32>, Invalid> {
+    match i32::try_from(number) {
+        Ok(0) => Ok(None),
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Invalid::new("--stop-signal", number, "must be the number of a signal")),
+    }
+}
+
+fn health(health: &Health) -> v1::Health {
+    let test = match &health.test {
+        HealthTest::Off => vec![NO_TEST.to_owned()],
+        HealthTest::Shell(line) => vec![SHELL_TEST.to_owned(), line.clone()],
+        HealthTest::Exec(args) => {
+            std::iter::once(EXEC_TEST.to_owned()).chain(args.iter().cloned()).collect()
+        }
+    };
+    v1::Health {
+        test,
+        interval: Some(value::duration(health.interval)),
+        timeout: Some(value::duration(health.timeout)),
+        start_period: Some(value::duration(health.start_period)),
+        retries: health.retries,
+    }
+}
+
+fn health_of(wire: &v1::Health) -> Result<Health, Invalid> {
+    let test = match wire.test.split_first().map(|(kind, rest)| (kind.as_str(), rest)) {
+        Some((NO_TEST, [])) => HealthTest::Off,
+        Some((SHELL_TEST, [line])) => HealthTest::Shell(line.clone()),
+        Some((EXEC_TEST, args)) if !args.is_empty() => HealthTest::Exec(args.to_vec()),
+        Some(_) | None => {
+            let reason = "must be NONE, CMD and a command, or CMD-SHELL and one line";
+            return Err(Invalid::new("--health-cmd", wire.test.join(" "), reason));
+        }
+    };
+    let span = |field: &str, wire: Option<&prost_types::Duration>| {
+        Ok::<Duration, Invalid>(value::span(field, wire)?.unwrap_or_default())
+    };
+    Ok(Health {
+        test,
+        interval: span("--health-interval", wire.interval.as_ref())?,
+        timeout: span("--health-timeout", wire.timeout.as_ref())?,
+        start_period: span("--health-start-period", wire.start_period.as_ref())?,
+        retries: wire.retries,
+    })
 }
 
 fn mount(mount: &Mount) -> v1::Mount {
     match mount {
-        Mount::Bind { source, target, access } => v1::Mount {
+        Mount::Bind { source, target, access, missing } => v1::Mount {
             r#type: "bind".to_owned(),
             source: source.clone(),
             target: target.clone(),
             read_only: *access == Access::ReadOnly,
+            make_source: *missing == Missing::Make,
             ..v1::Mount::default()
         },
-        Mount::Tmpfs { target } => v1::Mount {
+        Mount::Tmpfs { target, size, mode } => v1::Mount {
             r#type: "tmpfs".to_owned(),
-            source: String::new(),
             target: target.clone(),
+            tmpfs_size: size.unwrap_or_default(),
+            tmpfs_mode: mode.unwrap_or_default(),
             ..v1::Mount::default()
         },
     }
@@ -82,9 +156,14 @@ fn mount_of(wire: &v1::Mount) -> Result<Mount, Invalid> {
     match wire.r#type.as_str() {
         "bind" => {
             let access = if wire.read_only { Access::ReadOnly } else { Access::ReadWrite };
-            Ok(Mount::Bind { source: wire.source.clone(), target, access })
+            let missing = if wire.make_source { Missing::Make } else { Missing::Refuse };
+            Ok(Mount::Bind { source: wire.source.clone(), target, access, missing })
         }
-        "tmpfs" if wire.source.is_empty() => Ok(Mount::Tmpfs { target }),
+        "tmpfs" if wire.source.is_empty() => Ok(Mount::Tmpfs {
+            target,
+            size: Some(wire.tmpfs_size).filter(|size| *size > 0),
+            mode: Some(wire.tmpfs_mode).filter(|mode| *mode > 0),
+        }),
         "tmpfs" => Err(Invalid::new("--mount source", &wire.source, "a tmpfs has none")),
         other => Err(Invalid::new("--mount type", other, "must be bind or tmpfs")),
     }
@@ -106,12 +185,16 @@ pub(super) mod tests {
     fn any_mount() -> impl Strategy<Value = Mount> {
         let path = "/[a-z]{1,8}";
         prop_oneof![
-            (path, path, any::<bool>()).prop_map(|(source, target, read_only)| Mount::Bind {
-                source,
-                target,
-                access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+            (path, path, any::<[bool; 2]>()).prop_map(|(source, target, [read_only, make])| {
+                Mount::Bind {
+                    source,
+                    target,
+                    access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
+                    missing: if make { Missing::Make } else { Missing::Refuse },
+                }
             }),
-            path.prop_map(|target| Mount::Tmpfs { target }),
+            (path, prop::option::of(1..u64::MAX), prop::option::of(1..0o7777_u32))
+                .prop_map(|(target, size, mode)| Mount::Tmpfs { target, size, mode }),
         ]
     }
 
@@ -159,7 +242,7 @@ pub(super) mod tests {
     #[test]
     fn what_cannot_be_read_names_its_field() {
         let cases: [(&str, fn(&mut v1::ContainerSpec)); 6] = [
-            ("--user", |s| s.user = "1000".into()),
+            ("--health-cmd", |s| s.health = Some(v1::Health::default())),
             ("--mount type", |s| s.mounts = vec![v1::Mount::default()]),
             ("--mount source", |s| {
                 s.mounts = vec![v1::Mount {

@@ -6,14 +6,11 @@ use ipnet::IpNet;
 use weft_model::{
     Attachment, Network, State, Subnet,
     object::Holder,
-    spec::{Driver, Invalid, NetworkSpec, PoolSpec},
+    spec::{Driver, Invalid, NetworkSpec, PoolSpec, Scope},
 };
 
 use super::value;
 use crate::v1;
-
-/// The only scope of networks that a cluster keeps.
-const SCOPE: &str = "cluster";
 
 /// The user's words, for the wire.
 pub fn spec(spec: &NetworkSpec) -> v1::NetworkSpec {
@@ -26,7 +23,7 @@ pub fn spec(spec: &NetworkSpec) -> v1::NetworkSpec {
         attachable: spec.attachable,
         ipv6: spec.ipv6,
         ipam: spec.pools.iter().map(pool).collect(),
-        scope: SCOPE.to_owned(),
+        scope: spec.scope().word().to_owned(),
         ingress: false,
     }
 }
@@ -36,16 +33,55 @@ pub fn spec(spec: &NetworkSpec) -> v1::NetworkSpec {
 /// # Errors
 /// The first field that cannot be read. What the fields mean together is checked by the model.
 pub fn spec_of(wire: &v1::NetworkSpec) -> Result<NetworkSpec, Invalid> {
+    let driver = match wire.driver.as_str() {
+        "" | "overlay" => Driver::Overlay,
+        other => {
+            let reason = "the cluster's networks are of driver overlay";
+            return Err(Invalid::new("--driver", other, reason).hint("use -d overlay"));
+        }
+    };
+    spec_with(wire, driver)
+}
+
+/// The same of a network of the node's own.
+///
+/// # Errors
+/// As before.
+pub fn local_spec_of(wire: &v1::NetworkSpec) -> Result<NetworkSpec, Invalid> {
+    let driver = match wire.driver.as_str() {
+        "" | "bridge" => Driver::Bridge,
+        "host" => Driver::Host,
+        "null" | "none" => Driver::Null,
+        "macvlan" => Driver::Macvlan,
+        "ipvlan" => Driver::Ipvlan,
+        "ovs" => Driver::Ovs,
+        "overlay" => {
+            let reason = "the networks of one node are not overlays";
+            let hint = "overlays are of scope cluster: weft cluster init, or weft cluster join";
+            return Err(Invalid::new("--driver", "overlay", reason).hint(hint));
+        }
+        other => {
+            let reason = "must be bridge, macvlan, ipvlan, ovs or overlay";
+            return Err(Invalid::new("--driver", other, reason));
+        }
+    };
+    spec_with(wire, driver)
+}
+
+fn spec_with(wire: &v1::NetworkSpec, driver: Driver) -> Result<NetworkSpec, Invalid> {
     if wire.ingress {
         return Err(Invalid::new("--ingress", "true", "not available in this version"));
     }
-    if !["", SCOPE, "swarm"].contains(&wire.scope.as_str()) {
-        let reason = "an overlay is always of scope cluster";
+    let scope = driver.scope();
+    // Docker's word for what is the cluster's.
+    let same = wire.scope == scope.word() || (wire.scope == "swarm" && scope == Scope::Cluster);
+    if !wire.scope.is_empty() && !same {
+        let reason = format!("a network of driver {} is of scope {}", driver.word(), scope.word());
         return Err(Invalid::new("--scope", &wire.scope, reason));
     }
     Ok(NetworkSpec {
         name: wire.name.clone(),
-        driver: driver_of(&wire.driver)?,
+        driver,
         labels: value::map(wire.labels.clone()),
         options: value::map(wire.options.clone()),
         internal: wire.internal,
@@ -53,14 +89,6 @@ pub fn spec_of(wire: &v1::NetworkSpec) -> Result<NetworkSpec, Invalid> {
         ipv6: wire.ipv6,
         pools: wire.ipam.iter().map(pool_of).collect::<Result<_, _>>()?,
     })
-}
-
-fn driver_of(text: &str) -> Result<Driver, Invalid> {
-    match text {
-        "" | "overlay" => Ok(Driver::Overlay),
-        _ => Err(Invalid::new("--driver", text, "the cluster's networks are of driver overlay")
-            .hint("use -d overlay")),
-    }
 }
 
 fn pool(pool: &PoolSpec) -> v1::IpamConfig {
@@ -93,7 +121,7 @@ pub fn network(state: &State, network: &Network) -> v1::Network {
         id: network.id.to_string(),
         meta: Some(value::meta(&network.meta)),
         spec: Some(spec(&network.spec)),
-        vni: network.vni,
+        vni: network.vni.unwrap_or_default(),
         ipam: network.subnets.iter().map(decided).collect(),
         endpoints: attached.map(|attached| endpoint(state, network, attached)).collect(),
         vips: vips(state, network),
@@ -142,6 +170,15 @@ fn endpoint(state: &State, network: &Network, attached: &Attachment) -> v1::Endp
                 ..common
             }
         }
+        Holder::Container(id) => {
+            let container = state.container(id);
+            let on = container.and_then(|container| container.endpoint_on(network.id));
+            v1::Endpoint {
+                name: container.map(|c| c.spec.name.clone()).unwrap_or_default(),
+                aliases: on.map(|endpoint| endpoint.spec.aliases.clone()).unwrap_or_default(),
+                ..common
+            }
+        }
     }
 }
 
@@ -166,7 +203,8 @@ fn pool_use(state: &State, network: &Network, subnet: &Subnet) -> v1::PoolUse {
     v1::PoolUse {
         subnet: subnet.cidr.to_string(),
         size: cut(usage.size),
-        tasks: usage.tasks as u64,
+        // A container is what a task is on a network of the cluster.
+        tasks: (usage.tasks + usage.containers) as u64,
         vips: usage.vips as u64,
         attachments: usage.foreign as u64,
         resting: usage.resting as u64,

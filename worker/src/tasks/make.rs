@@ -65,7 +65,7 @@ pub(super) fn config(task: &Task, endpoints: &[&EndpointItem]) -> Result<Contain
     config.limits = limits(task);
     for mount in &spec.mounts {
         match mount {
-            Mount::Bind { source, target, access } => config.mounts.push(BindMount {
+            Mount::Bind { source, target, access, missing: _ } => config.mounts.push(BindMount {
                 source: PathBuf::from(source),
                 target: PathBuf::from(target),
                 access: match access {
@@ -74,7 +74,7 @@ pub(super) fn config(task: &Task, endpoints: &[&EndpointItem]) -> Result<Contain
                 },
                 missing: MissingSource::Refuse,
             }),
-            Mount::Tmpfs { target } => config.tmpfs.push(Tmpfs::new(target)),
+            Mount::Tmpfs { target, size: _, mode: _ } => config.tmpfs.push(Tmpfs::new(target)),
         }
     }
     config.resolv_conf = ResolvConf::new(&host_resolv_conf(), &overrides(task)).text();
