@@ -1,7 +1,7 @@
 //! `--filter k=v`: several values of one key are alternatives, different keys must all hold.
 //! Labels must all be there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{error::CliError, output::escape::shown};
 
@@ -44,7 +44,7 @@ impl Filters {
     }
 
     /// True if all labels asked for under the key are there: `k` or `k=v`.
-    pub fn labels(&self, key: &str, labels: &HashMap<String, String>) -> bool {
+    pub fn labels(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
         let wanted = self.0.get(key).map_or(&[][..], Vec::as_slice);
         wanted.iter().all(|want| match want.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn labels_must_all_be_there() {
-        let labels = HashMap::from([("a".to_owned(), "1".to_owned()), ("b".into(), String::new())]);
+        let labels =
+            BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".into(), String::new())]);
         assert!(filters(&[("label", "a=1"), ("label", "b")]).labels("label", &labels));
         assert!(!filters(&[("label", "a=2")]).labels("label", &labels));
         assert!(!filters(&[("label", "a=1"), ("label", "c")]).labels("label", &labels));

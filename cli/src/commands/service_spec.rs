@@ -259,7 +259,7 @@ fn update_container(container: &mut v1::ContainerSpec, args: &ServiceUpdateArgs)
 }
 
 fn labels(
-    labels: &mut std::collections::HashMap<String, String>,
+    labels: &mut std::collections::BTreeMap<String, String>,
     add: &[(String, String)],
     remove: &[String],
 ) {

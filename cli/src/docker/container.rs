@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use weft_proto::v1;
 
-use super::{Trunc, address, label_text, object, of_family, prefix, sorted};
+use super::{Trunc, address, label_text, object, of_family, prefix};
 use crate::output::{
     list::{Columns, Row},
     time::{ago, human, rfc3339, timestamp},
@@ -56,7 +56,7 @@ pub fn row(container: &v1::Container, now: Timestamp, trunc: Trunc) -> Row {
         ("State", container.status.clone()),
         ("Status", status(container, now)),
     ]);
-    row.labels = sorted(&container.labels);
+    row.labels = container.labels.clone();
     row
 }
 

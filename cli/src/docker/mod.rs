@@ -9,7 +9,7 @@ pub mod node;
 pub mod service;
 pub mod task;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use weft_proto::v1;
@@ -41,22 +41,16 @@ impl Trunc {
     }
 }
 
-/// Labels in the order of their keys.
-pub fn sorted(map: &HashMap<String, String>) -> BTreeMap<String, String> {
-    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
 /// A map of strings as JSON, in the order of its keys.
-pub fn object(map: &HashMap<String, String>) -> Value {
+pub fn object(map: &BTreeMap<String, String>) -> Value {
     let map: Map<String, Value> =
-        sorted(map).into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+        map.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
     Value::Object(map)
 }
 
 /// `a=b,c=d`
-pub fn label_text(map: &HashMap<String, String>) -> String {
-    let labels: Vec<String> =
-        sorted(map).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+pub fn label_text(map: &BTreeMap<String, String>) -> String {
+    let labels: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.join(",")
 }
 

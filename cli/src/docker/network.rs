@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use weft_proto::v1;
 
-use super::{Trunc, address, label_text, meta, object, of_family, sorted};
+use super::{Trunc, address, label_text, meta, object, of_family};
 use crate::output::list::{Columns, Row};
 
 /// `weft network ls`
@@ -47,7 +47,7 @@ pub fn row(network: &v1::Network, trunc: Trunc) -> Row {
         ("Name", spec.name.clone()),
         ("Scope", scope(&spec).to_owned()),
     ]);
-    row.labels = sorted(&spec.labels);
+    row.labels = spec.labels.clone();
     row
 }
 
@@ -131,7 +131,7 @@ fn containers(endpoints: &[v1::Endpoint]) -> Value {
 }
 
 fn options(network: &v1::Network, spec: &v1::NetworkSpec) -> Value {
-    let mut options = sorted(&spec.options);
+    let mut options = spec.options.clone();
     if network.vni != 0 {
         options.insert(VNI_OPTION.to_owned(), network.vni.to_string());
     }

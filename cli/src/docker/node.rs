@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weft_proto::v1;
 
-use super::{Trunc, meta, object, sorted};
+use super::{Trunc, meta, object};
 use crate::output::list::{Columns, Row};
 
 /// `weft node ls`
@@ -90,7 +90,7 @@ pub fn row(node: &v1::Node, own: &str, trunc: Trunc) -> Row {
     ]);
     row.fields.insert("Self".into(), (node.id == own).into());
     row.table.insert("Shown".into(), shown);
-    row.labels = sorted(&spec.labels);
+    row.labels = spec.labels.clone();
     row
 }
 
@@ -147,7 +147,7 @@ pub fn pretty(node: &v1::Node) -> String {
     let mut lines = vec![format!("ID:\t\t\t{}", node.id)];
     if !spec.labels.is_empty() {
         lines.push("Labels:".to_owned());
-        lines.extend(sorted(&spec.labels).iter().map(|(key, value)| format!(" - {key}={value}")));
+        lines.extend(spec.labels.iter().map(|(key, value)| format!(" - {key}={value}")));
     }
     lines.push(format!("Hostname:\t\t{}", node.hostname));
     lines.push(format!("Joined at:\t\t{created}"));

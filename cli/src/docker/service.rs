@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weft_proto::v1;
 
-use super::{Trunc, label_text, meta, object, sorted};
+use super::{Trunc, label_text, meta, object};
 use crate::{
     output::{
         list::{Columns, Row},
@@ -70,7 +70,7 @@ pub fn row(service: &v1::Service, trunc: Trunc) -> Row {
         ("Ports", String::new()),
         ("Replicas", replicas_text(service, &spec)),
     ]);
-    row.labels = sorted(&spec.labels);
+    row.labels = spec.labels.clone();
     row
 }
 
@@ -271,7 +271,7 @@ pub fn pretty(service: &v1::Service) -> String {
     let mut lines = vec![format!("ID:\t\t{}", service.id), format!("Name:\t\t{}", spec.name)];
     if !spec.labels.is_empty() {
         lines.push("Labels:".to_owned());
-        lines.extend(sorted(&spec.labels).iter().map(|(key, value)| format!(" {key}={value}")));
+        lines.extend(spec.labels.iter().map(|(key, value)| format!(" {key}={value}")));
     }
     lines.push(format!("Service Mode:\t{}", super::node::capital(mode(&spec))));
     if let Some(replicas) = replicas(&spec) {
