@@ -1,8 +1,9 @@
-//! What a caller wants of this node's data plane, in the words of the cluster.
+//! What a caller wants of this node's data plane, in the words of networks and sandboxes.
 //!
 //! Pure values only: no interface index, no file descriptor, nothing that a restart would change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -11,16 +12,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Mac;
 
+pub use host::{Cable, CableEnd, HostPolicy, Publish};
+pub use kind::{
+    Bridge, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode, Opening, Overlay, Ovs, Protocol, Remote,
+};
+
+mod host;
+mod kind;
+
 /// Everything one node's kernel should hold: its networks and the sandboxes attached to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataplane {
     /// How this node reaches the others. `None` on a node that is in no cluster: its networks get a
     /// bridge and no VXLAN device.
     pub underlay: Option<Underlay>,
-    /// The networks present on this node, by VNI (24 bits).
-    pub networks: BTreeMap<u32, Network>,
+    /// The networks present on this node.
+    pub networks: BTreeMap<NetworkKey, Network>,
     /// The network namespaces attached on this node, by a key that is stable for their life (a task id).
     pub sandboxes: BTreeMap<String, Sandbox>,
+    /// The ports of the host that lead to sandboxes.
+    pub publish: BTreeSet<Publish>,
+    /// Wires between sandboxes, by a key of their own.
+    pub cables: BTreeMap<String, Cable>,
+    /// What of the host we may touch.
+    pub host: HostPolicy,
+}
+
+/// What tells networks apart, and what their devices are named after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NetworkKey {
+    /// A network of the cluster, by its VXLAN network identifier (24 bits).
+    Vni(u32),
+    /// A network of this node, by the first 12 hexadecimal digits of its ID.
+    Local([u8; 6]),
+}
+
+impl fmt::Display for NetworkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetworkKey::Vni(vni) => write!(f, "{vni:06x}"),
+            NetworkKey::Local(id) => id.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
 }
 
 /// The address and port VXLAN frames travel on (RFC 7348), and who may send them.
@@ -43,12 +76,11 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// An internal network has no way out of itself.
     pub internal: bool,
-    /// Upper bound for the containers' MTU, in bytes; the underlay may impose a smaller one.
+    /// Upper bound for the containers' MTU, in bytes; the underlay may impose a smaller one. `None` on a
+    /// network of this node: 1500, or what the parent device has.
     pub mtu: Option<u32>,
-    /// Attachments on other nodes.
-    pub remotes: BTreeSet<Remote>,
-    /// Endpoints of the other nodes on this network: broadcast and multicast frames are copied to each.
-    pub peers: BTreeSet<IpAddr>,
+    /// What it is made of.
+    pub kind: Kind,
 }
 
 /// One address range of a network.
@@ -56,19 +88,9 @@ pub struct Network {
 pub struct Subnet {
     /// The range.
     pub cidr: IpNet,
-    /// The gateway's address inside it, the same on every node.
+    /// The gateway's address inside it, the same on every node. On macvlan and ipvlan networks it belongs
+    /// to somebody outside.
     pub gateway: IpAddr,
-}
-
-/// One attachment on another node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Remote {
-    /// Its addresses, IPv4 and IPv6.
-    pub addresses: Vec<IpAddr>,
-    /// Its MAC, see [`mac_for`](crate::mac_for).
-    pub mac: Mac,
-    /// The endpoint of its node.
-    pub vtep: IpAddr,
 }
 
 /// One network namespace of a container, a pod or a foreign program.
@@ -76,8 +98,8 @@ pub struct Remote {
 pub struct Sandbox {
     /// Where its network namespace is found.
     pub netns: NetnsRef,
-    /// Its ports, by VNI.
-    pub attachments: BTreeMap<u32, Port>,
+    /// Its ports. Without any, and without VIPs and a resolver, only its loopback is set up.
+    pub attachments: BTreeMap<NetworkKey, Port>,
     /// Virtual addresses and the backends behind each. One without backends refuses connections at once.
     pub vips: BTreeMap<IpAddr, Vec<IpAddr>>,
     /// Port on 127.0.0.11 inside the namespace that answers DNS; 127.0.0.11:53 leads there.
@@ -100,7 +122,9 @@ pub struct Port {
     pub mac: Mac,
     /// Addresses with the prefix length of their subnet.
     pub addresses: Vec<IpNet>,
-    /// Whether this port may carry the default route. The first such port, by VNI, of a network that is
-    /// not internal and has the address family wins.
+    /// Whether this port may carry the default route. Of such ports, on networks that are not internal
+    /// and have the address family, the one of the lowest `rank` wins, then the one of the lowest key.
     pub default_gateway: bool,
+    /// Its place among the ports that may carry the default route.
+    pub rank: u32,
 }

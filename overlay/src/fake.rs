@@ -169,6 +169,11 @@ impl FakeKernel {
                     if (a, p) == (b, q))
         };
         let objects = self.objects(place);
+        if let Some(master) =
+            link.master.as_ref().filter(|name| plane::link(objects, name).is_none())
+        {
+            return Err(KernelError::NoLink { name: master.clone() });
+        }
         let taken = objects.values().any(|object| match object {
             Object::Link(other, old) => other == name || same_tunnel(old),
             _ => false,
@@ -293,8 +298,12 @@ fn reachable(objects: &Objects, link: &str, via: std::net::IpAddr) -> bool {
 impl Kernel for FakeKernel {
     fn observe(&mut self, look: &Look) -> Observation {
         let mut seen = Observation { facts: self.facts, ..Observation::default() };
-        let ours_in_host = |name: &str, _: &Link| names::is_derived(name);
         if let Some(host) = &look.host {
+            let ours_in_host = |name: &str, link: &Link| {
+                link.alias.starts_with(ALIAS_PREFIX)
+                    || names::is_derived(name)
+                    || host.links.contains(name)
+            };
             let objects = self.plane.places.get(&Place::Host);
             let objects = objects.map(|all| visible(all, ours_in_host, &host.sysctls));
             seen.plane.places.extend(objects.map(|objects| (Place::Host, objects)));

@@ -21,7 +21,11 @@ pub mod plan;
 pub mod plane;
 pub mod reconcile;
 
-pub use dataplane::{Dataplane, NetnsRef, Network, Port, Remote, Sandbox, Subnet, Underlay};
+pub use dataplane::{
+    Bridge, Cable, CableEnd, Dataplane, HostPolicy, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode,
+    NetnsRef, Network, NetworkKey, Opening, Overlay, Ovs, Port, Protocol, Publish, Remote, Sandbox,
+    Subnet, Underlay,
+};
 pub use kernel::{Kernel, linux::LinuxKernel};
 pub use names::{Mac, mac_for};
 pub use op::{Op, Verb};

@@ -8,6 +8,8 @@ pub const OVERHEAD_V4: u32 = 50;
 pub const OVERHEAD_V6: u32 = 70;
 /// What Ethernet carries when nothing else is known, and the MTU of a network that leaves no node.
 pub const ETHERNET: u32 = 1500;
+/// Of an interface that takes the MTU of the device it is made on.
+pub const OF_THE_PARENT: u32 = 0;
 /// IPv6 demands links of at least this (RFC 8200, section 5).
 pub const MINIMUM: u32 = 1280;
 

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
+use crate::dataplane::NetworkKey;
+
 /// Route and rule protocol number (`/etc/iproute2/rt_protos`) of everything we add.
 /// 219 is in the range the kernel leaves to user space and in nobody's published list.
 pub const PROTOCOL: u8 = 219;
@@ -76,8 +78,11 @@ pub fn mac_for(addresses: impl IntoIterator<Item = IpAddr>) -> Mac {
 }
 
 /// Name of the bridge of a network.
-pub fn bridge(vni: u32) -> String {
-    format!("wb{vni:06x}")
+pub fn bridge(network: NetworkKey) -> String {
+    match network {
+        NetworkKey::Vni(_) => format!("wb{network}"),
+        NetworkKey::Local(_) => format!("br-{network}"),
+    }
 }
 
 /// Name of the VXLAN device of a network.
@@ -86,10 +91,13 @@ pub fn vxlan(vni: u32) -> String {
 }
 
 /// Name of the host's end of a sandbox's port.
-pub fn veth(sandbox: &str, vni: u32) -> String {
+pub fn veth(sandbox: &str, network: NetworkKey) -> String {
     let mut text = sandbox.as_bytes().to_vec();
     text.push(0);
-    text.extend(vni.to_be_bytes());
+    match network {
+        NetworkKey::Vni(vni) => text.extend(vni.to_be_bytes()),
+        NetworkKey::Local(id) => text.extend(id),
+    }
     // 13 characters after the prefix: 52 bits, so that 10,000 ports collide with probability 1e-8.
     format!("wv{:013x}", stable_hash(&text) >> 12)
 }
@@ -124,14 +132,17 @@ mod tests {
 
     #[test]
     fn names_fit_and_are_recognised() {
-        for name in [bridge(0xff_ffff), vxlan(65536), veth("task-1", 65536)] {
+        let (cluster, local) = (NetworkKey::Vni(0xff_ffff), NetworkKey::Local([0xab; 6]));
+        for name in [bridge(cluster), vxlan(65536), veth("task-1", cluster)] {
             assert!(name.len() <= 15, "{name}");
             assert!(is_derived(&name), "{name}");
         }
         for name in ["wb0", "wlan0", "wbzzzzzz", "eth0", "w", "wé"] {
             assert!(!is_derived(name), "{name}");
         }
-        assert_ne!(veth("a", 1), veth("a", 2));
+        assert_ne!(veth("a", NetworkKey::Vni(1)), veth("a", NetworkKey::Vni(2)));
+        assert_ne!(veth("a", cluster), veth("a", local));
+        assert_eq!(bridge(local), "br-abababababab");
     }
 
     #[test]

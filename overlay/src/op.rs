@@ -158,6 +158,11 @@ fn write_port(f: &mut fmt::Formatter<'_>, port: PortFlags) -> fmt::Result {
         word(port.flood),
         word(port.neigh_suppress),
     )?;
+    for (flag, set) in [("isolated", port.isolated), ("hairpin", port.hairpin)] {
+        if set {
+            write!(f, " {flag} on")?;
+        }
+    }
     port.locked.map_or(Ok(()), |locked| write!(f, " locked {}", word(locked)))
 }
 
@@ -191,7 +196,8 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
                     .filter(|_| observed.port.is_none_or(|port| port.locked.is_some())),
                 ..port
             };
-            Link { port: wanted.port.map(known), ..wanted.clone() } == *observed
+            let mtu = if wanted.mtu == 0 { observed.mtu } else { wanted.mtu };
+            Link { port: wanted.port.map(known), mtu, ..wanted.clone() } == *observed
         }
         (wanted, observed) => wanted == observed,
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataplane::{Dataplane, NetnsRef};
 use crate::kernel::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook};
-use crate::lower::{Cause, Facts, Wanted, cause, host_parameters, inside, outside};
+use crate::lower::{Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside};
 use crate::op::Op;
 use crate::plan::plan;
-use crate::plane::{self, Object, Place};
+use crate::plane::{self, Field, Object, Place};
 
 mod service;
 
@@ -36,6 +36,8 @@ pub struct Report {
     pub failed: Vec<Failure>,
     /// Places that could not be looked at: the host (`None`) or sandboxes, by key.
     pub unreachable: BTreeMap<Option<String>, KernelError>,
+    /// Sandboxes that rest on what failed in the host, and why.
+    pub affected: BTreeMap<String, String>,
     /// Whether a firewall that is not ours drops forwarded packets by default, and offers no place for an
     /// exception: containers may not get out. The fix is a rule of the administrator's that accepts packets
     /// with mark 0x1000/0x1000 ([`FOREIGN_DROP_HINT`]).
@@ -54,14 +56,19 @@ impl Report {
 
     /// The keys of sandboxes that are not as wanted, with the reason.
     pub fn troubled(&self) -> BTreeMap<String, String> {
-        let failed = self.failed.iter().filter_map(|failure| match &failure.op.place {
-            Place::Sandbox(key) => Some((key.clone(), failure.to_string())),
-            Place::Host => None,
-        });
-        let unreachable = self.unreachable.iter();
-        let unreachable =
-            unreachable.filter_map(|(key, error)| Some((key.clone()?, error.to_string())));
-        failed.chain(unreachable).collect()
+        let mut troubled = self.affected.clone();
+        for failure in &self.failed {
+            if let Place::Sandbox(key) = &failure.op.place {
+                // The first is the cause, what follows its consequences.
+                troubled.entry(key.clone()).or_insert_with(|| failure.to_string());
+            }
+        }
+        for (key, error) in &self.unreachable {
+            if let Some(key) = key {
+                troubled.insert(key.clone(), error.to_string());
+            }
+        }
+        troubled
     }
 }
 
@@ -112,10 +119,12 @@ impl<K: Kernel> Driver<K> {
             ops.append(&mut self.unfinished);
             if ops.is_empty() {
                 report.failed.clear();
+                report.affected.clear();
                 self.remember(desired, &places, seen.facts, &report);
                 break;
             }
             report.failed = self.apply(&ops);
+            report.affected = affected(&report.failed, &wanted);
             let unseen = |failure: &&Failure| matches!(failure.op.object, Object::Flows { .. });
             self.unfinished
                 .extend(report.failed.iter().filter(unseen).map(|failure| failure.op.clone()));
@@ -157,7 +166,7 @@ impl<K: Kernel> Driver<K> {
     ) -> Option<(Wanted, Observation)> {
         let vtep = desired.underlay.as_ref().map(|underlay| underlay.vtep);
         let sysctls = host_parameters(desired);
-        let host = Some(HostLook { vtep, sysctls });
+        let host = Some(HostLook { vtep, links: host_links(desired), sysctls });
         let mut seen = self.kernel.observe(&Look { host, sandboxes: BTreeMap::new() });
         report.unreachable = seen.errors.clone();
         if !seen.plane.places.contains_key(&Place::Host) {
@@ -224,6 +233,28 @@ impl<K: Kernel> Driver<K> {
             }
         }
     }
+}
+
+/// The sandboxes that rest on a link whose making or changing failed, with the first reason.
+fn affected(failed: &[Failure], wanted: &Wanted) -> BTreeMap<String, String> {
+    let mut affected = BTreeMap::new();
+    for failure in failed.iter().filter(|failure| failure.op.place == Place::Host) {
+        let names = match &failure.op.object {
+            Object::Link(name, _) => vec![name.as_str()],
+            Object::Element(element) => {
+                let names = element.key.iter().filter_map(|field| match field {
+                    Field::Name(name) => Some(name.as_str()),
+                    _ => None,
+                });
+                names.collect()
+            }
+            other => other.links(),
+        };
+        for sandbox in names.into_iter().filter_map(|name| wanted.users.get(name)).flatten() {
+            affected.entry(sandbox.clone()).or_insert_with(|| failure.to_string());
+        }
+    }
+    affected
 }
 
 /// How to look into one sandbox.

@@ -42,25 +42,19 @@ pub type LocalSandboxes = BTreeMap<Holder, LocalSandbox>;
 
 /// What stands before the ID of a namespace of others in [`key_of`].
 const FOREIGN: &str = "foreign-";
-/// What stands before the ID of a container of `weft run` there.
-const CONTAINER: &str = "container-";
 
 /// The name of a sandbox in the data plane and in the resolver.
 pub fn key_of(holder: Holder) -> String {
     match holder {
         Holder::Task(task) => task.to_string(),
         Holder::Foreign(id) => format!("{FOREIGN}{id}"),
-        Holder::Container(id) => format!("{CONTAINER}{id}"),
     }
 }
 
 /// The sandbox of that name.
 pub fn holder_of(key: &str) -> Option<Holder> {
-    if let Some(id) = key.strip_prefix(FOREIGN) {
-        return id.parse().ok().map(Holder::Foreign);
-    }
-    match key.strip_prefix(CONTAINER) {
-        Some(id) => id.parse().ok().map(Holder::Container),
+    match key.strip_prefix(FOREIGN) {
+        Some(id) => id.parse().ok().map(Holder::Foreign),
         None => key.parse().ok().map(Holder::Task),
     }
 }

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dataplane::{Dataplane, Network, Port, Remote, Sandbox, Subnet, Underlay};
+use crate::dataplane::{
+    Dataplane, Kind, Network, NetworkKey, Overlay, Port, Remote, Sandbox, Subnet, Underlay,
+};
 use crate::lower::lower;
 use crate::names::mac_for;
 use crate::reconcile::{Completeness, Driver, Scope};
@@ -90,13 +92,15 @@ fn dataplane(wish: &Wish) -> Dataplane {
             subnets: subnets(number),
             internal: number == 1,
             mtu: wish.mtu,
-            remotes: remotes.collect(),
-            peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
+            kind: Kind::Overlay(Overlay {
+                remotes: remotes.collect(),
+                peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
+            }),
         };
-        networks.insert(65536 + number as u32, network);
+        networks.insert(NetworkKey::Vni(65536 + number as u32), network);
     }
     let sandboxes = (0..3).map(|s| (format!("s{s}"), sandbox(wish, s))).collect();
-    Dataplane { underlay, networks, sandboxes }
+    Dataplane { underlay, networks, sandboxes, ..Dataplane::default() }
 }
 
 fn sandbox(wish: &Wish, number: usize) -> Sandbox {
@@ -111,8 +115,9 @@ fn sandbox(wish: &Wish, number: usize) -> Sandbox {
             mac: mac_for(own.iter().copied()),
             addresses: own.iter().map(widen).collect(),
             default_gateway: true,
+            rank: 0,
         };
-        attachments.insert(65536 + net as u32, port);
+        attachments.insert(NetworkKey::Vni(65536 + net as u32), port);
     }
     let backends = (0..wish.backends).map(|n| ip(format!("10.0.0.{}", 50 + n))).collect();
     Sandbox {

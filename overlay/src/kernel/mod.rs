@@ -52,6 +52,8 @@ pub struct Look {
 pub struct HostLook {
     /// Our tunnel endpoint, to find the MTU of its device.
     pub vtep: Option<IpAddr>,
+    /// Links that would be ours if they were there, though their names do not say so.
+    pub links: BTreeSet<String>,
     /// Kernel parameters to read, below /proc/sys.
     pub sysctls: BTreeSet<String>,
 }

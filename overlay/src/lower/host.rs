@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Facts;
-use crate::dataplane::{Dataplane, Underlay};
+use crate::dataplane::{Dataplane, Kind, Underlay};
 use crate::plane::{Element, Family, Field, Integrity, Object, Objects, Set, Setting, Table, put};
 
 /// Neighbour table limits never go below the kernel's own defaults (128, 512, 1024).
@@ -43,8 +43,13 @@ fn guard(host: &mut Objects, underlay: &Underlay) {
 }
 
 fn forwarding(host: &mut Objects, dataplane: &Dataplane) {
+    if !dataplane.host.ip_forward {
+        return;
+    }
     let has = |v6: bool| {
-        let mut subnets = dataplane.networks.values().flat_map(|network| &network.subnets);
+        let routed = |kind: &Kind| matches!(kind, Kind::Overlay(_) | Kind::Bridge(_));
+        let networks = dataplane.networks.values().filter(|network| routed(&network.kind));
+        let mut subnets = networks.flat_map(|network| &network.subnets);
         subnets.any(|subnet| subnet.gateway.is_ipv6() == v6)
     };
     if has(false) {
@@ -57,7 +62,8 @@ fn forwarding(host: &mut Objects, dataplane: &Dataplane) {
 
 /// Room for every remote attachment and every local one, twice over, on top of the kernel's defaults.
 fn neighbour_limits(host: &mut Objects, dataplane: &Dataplane) {
-    let remotes: usize = dataplane.networks.values().map(|network| network.remotes.len()).sum();
+    let overlays = dataplane.networks.values().filter_map(|network| network.kind.overlay());
+    let remotes: usize = overlays.map(|overlay| overlay.remotes.len()).sum();
     let locals: usize = dataplane.sandboxes.values().map(|sandbox| sandbox.attachments.len()).sum();
     let rows = 2 * (remotes + locals) as u64;
     for family in ["ipv4", "ipv6"] {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dataplane::{Dataplane, Sandbox, Subnet};
+use crate::dataplane::{Dataplane, Kind, Network, NetworkKey, Sandbox, Subnet};
 use crate::mtu;
 use crate::plane::{Object, Objects, Place, Plane, put};
 
@@ -36,6 +36,10 @@ pub struct Wanted {
     pub plane: Plane,
     /// The other end of each veth of the host.
     pub pairs: BTreeMap<String, InnerEnd>,
+    /// Links of the host that are somebody else's and that ours rest on.
+    pub borrowed: BTreeSet<String>,
+    /// The sandboxes that rest on each link of the host.
+    pub users: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The end of a veth inside a sandbox.
@@ -65,11 +69,15 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
     if !dataplane.networks.is_empty() {
         host::lower(&mut host, dataplane, facts);
     }
-    for (vni, network) in &dataplane.networks {
-        network::lower(&mut host, *vni, network, dataplane, facts);
+    for (key, network) in &dataplane.networks {
+        network::lower(&mut host, *key, network, dataplane, facts);
+        wanted.borrowed.extend(network::borrowed(network));
     }
     for (key, sandbox) in &dataplane.sandboxes {
-        sandbox::outside(&mut host, &mut wanted.pairs, key, sandbox, dataplane, facts);
+        sandbox::outside(&mut host, &mut wanted, key, sandbox, dataplane, facts);
+    }
+    if !dataplane.host.nftables {
+        host.retain(|_, object| !is_filter(object));
     }
     wanted.plane.places.insert(Place::Host, host);
     wanted
@@ -83,21 +91,41 @@ pub(crate) fn inside(wanted: &mut Wanted, dataplane: &Dataplane, key: &str, fact
     }
 }
 
+/// Whether an object is in a table.
+fn is_filter(object: &Object) -> bool {
+    matches!(object, Object::Table(..) | Object::Element(_) | Object::Passage(_))
+}
+
 /// What the inside of a sandbox follows from. Equal values mean equal objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
     sandbox: Sandbox,
-    networks: Vec<Option<(String, Vec<Subnet>, bool, u32)>>,
+    networks: Vec<Option<(String, Vec<Subnet>, bool, u32, Option<Kind>)>>,
 }
 
 /// See [`Cause`].
 pub(crate) fn cause(dataplane: &Dataplane, sandbox: &Sandbox, facts: Facts) -> Cause {
-    let network = |vni: &u32| {
-        let network = dataplane.networks.get(vni)?;
-        let mtu = network_mtu(dataplane, *vni, facts);
-        Some((network.id.clone(), network.subnets.clone(), network.internal, mtu))
+    let network = |key: &NetworkKey| {
+        let network = dataplane.networks.get(key)?;
+        let mtu = network_mtu(dataplane, *key, facts);
+        let kind = inner_kind(network);
+        Some((network.id.clone(), network.subnets.clone(), network.internal, mtu, kind))
     };
     Cause { sandbox: sandbox.clone(), networks: sandbox.attachments.keys().map(network).collect() }
+}
+
+/// What a network is made of, where sandboxes see it.
+fn inner_kind(network: &Network) -> Option<Kind> {
+    match &network.kind {
+        Kind::Overlay(_) | Kind::Bridge(_) | Kind::Ovs(_) => None,
+        kind @ (Kind::Macvlan(_) | Kind::Ipvlan(_)) => Some(kind.clone()),
+    }
+}
+
+/// The links of the host that may be wanted and whose names are not derived.
+pub(crate) fn host_links(dataplane: &Dataplane) -> BTreeSet<String> {
+    let networks = dataplane.networks.iter();
+    networks.filter_map(|(key, network)| network::bridge(*key, network)).collect()
 }
 
 /// The kernel parameters of the host that may be wanted, whatever the facts.
@@ -110,13 +138,14 @@ pub(crate) fn host_parameters(dataplane: &Dataplane) -> BTreeSet<String> {
 }
 
 /// The MTU inside one network.
-fn network_mtu(dataplane: &Dataplane, vni: u32, facts: Facts) -> u32 {
-    let option = dataplane.networks.get(&vni).and_then(|network| network.mtu);
-    mtu::inner(
-        facts.underlay_mtu,
-        dataplane.underlay.as_ref().map(|underlay| underlay.vtep),
-        option,
-    )
+fn network_mtu(dataplane: &Dataplane, key: NetworkKey, facts: Facts) -> u32 {
+    let Some(network) = dataplane.networks.get(&key) else { return mtu::ETHERNET };
+    let vtep = dataplane.underlay.as_ref().map(|underlay| underlay.vtep);
+    match &network.kind {
+        Kind::Overlay(_) => mtu::inner(facts.underlay_mtu, vtep, network.mtu),
+        Kind::Bridge(_) | Kind::Ovs(_) => network.mtu.unwrap_or(mtu::ETHERNET),
+        Kind::Macvlan(_) | Kind::Ipvlan(_) => network.mtu.unwrap_or(mtu::OF_THE_PARENT),
+    }
 }
 
 /// Puts many objects under their keys.

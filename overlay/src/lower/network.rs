@@ -1,9 +1,12 @@
 //! One network on this node: bridge, VXLAN device, gateway, rows for what is elsewhere, and its walls.
+//!
+//! A bridge that is an administrator's is left as it is: he may have put the host's own cable into it, and
+//! walls around our networks would stand in his way.
 
 use std::net::IpAddr;
 
 use super::{Facts, network_mtu, put_all};
-use crate::dataplane::{Dataplane, Network, Remote};
+use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Remote};
 use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE};
 use crate::plane::{
     Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction, Set,
@@ -11,19 +14,72 @@ use crate::plane::{
 };
 
 /// How a VXLAN device behaves as a port: it knows every MAC from us, and answers ARP itself.
-const TUNNEL_PORT: PortFlags =
-    PortFlags { learning: false, flood: false, neigh_suppress: true, locked: Some(false) };
+const TUNNEL_PORT: PortFlags = PortFlags {
+    learning: false,
+    flood: false,
+    neigh_suppress: true,
+    isolated: false,
+    hairpin: false,
+    locked: Some(false),
+};
 
 pub(super) fn lower(
     host: &mut Objects,
-    vni: u32,
+    key: NetworkKey,
     network: &Network,
     dataplane: &Dataplane,
     facts: Facts,
 ) {
-    let bridge = names::bridge(vni);
-    let mtu = network_mtu(dataplane, vni, facts);
-    let link = Link {
+    let mtu = network_mtu(dataplane, key, facts);
+    match &network.kind {
+        Kind::Overlay(overlay) => {
+            let bridge = names::bridge(key);
+            let link = bridge_link(network, mtu);
+            if let NetworkKey::Vni(vni) = key {
+                tunnel(host, vni, &bridge, &link, overlay, dataplane);
+            }
+            put(host, Object::Link(bridge.clone(), link));
+            gateways(host, &bridge, network);
+            walls(host, &bridge, network, facts);
+            put_all(host, (!network.internal).then(|| masquerade(&bridge)));
+        }
+        Kind::Bridge(bridge) if bridge.owned => {
+            put(host, Object::Link(bridge.device.clone(), bridge_link(network, mtu)));
+            gateways(host, &bridge.device, network);
+            walls(host, &bridge.device, network, facts);
+            let masked = bridge.masquerade && !network.internal;
+            put_all(host, masked.then(|| masquerade(&bridge.device)));
+            openings(host, bridge);
+        }
+        Kind::Bridge(bridge) => {
+            put(host, inside(&bridge.device));
+            openings(host, bridge);
+        }
+        Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => {}
+    }
+}
+
+/// The bridge that sandboxes on a network have their ports on, if there is one.
+pub(super) fn bridge(key: NetworkKey, network: &Network) -> Option<String> {
+    match &network.kind {
+        Kind::Overlay(_) => Some(names::bridge(key)),
+        Kind::Bridge(bridge) => Some(bridge.device.clone()),
+        Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => None,
+    }
+}
+
+/// The device of somebody else that a network is on.
+pub(super) fn borrowed(network: &Network) -> Option<String> {
+    match &network.kind {
+        Kind::Bridge(bridge) if !bridge.owned => Some(bridge.device.clone()),
+        Kind::Bridge(_) | Kind::Overlay(_) | Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => {
+            None
+        }
+    }
+}
+
+fn bridge_link(network: &Network, mtu: u32) -> Link {
+    Link {
         kind: LinkKind::Bridge,
         alias: names::alias(&network.id),
         // The same on every node, so that a container keeps its neighbour entry when it moves.
@@ -32,25 +88,29 @@ pub(super) fn lower(
         master: None,
         port: None,
         up: true,
-    };
-    if let Some(underlay) = &dataplane.underlay {
-        let device = names::vxlan(vni);
-        let kind = LinkKind::Vxlan { vni, local: underlay.vtep, port: underlay.port };
-        let master = Some(bridge.clone());
-        let port = Some(TUNNEL_PORT);
-        put(
-            host,
-            Object::Link(device.clone(), Link { kind, mac: None, master, port, ..link.clone() }),
-        );
-        for remote in &network.remotes {
-            put_all(host, rows(&bridge, &device, remote));
-        }
-        let copies = network.peers.iter().map(|dst| Fdb::Copy { link: device.clone(), dst: *dst });
-        put_all(host, copies.map(Object::Fdb));
     }
-    put(host, Object::Link(bridge.clone(), link));
-    gateways(host, &bridge, network);
-    walls(host, &bridge, network, facts);
+}
+
+/// The way to the other nodes: a VXLAN device, and the rows for what is there.
+fn tunnel(
+    host: &mut Objects,
+    vni: u32,
+    bridge: &str,
+    like: &Link,
+    overlay: &Overlay,
+    dataplane: &Dataplane,
+) {
+    let Some(underlay) = &dataplane.underlay else { return };
+    let device = names::vxlan(vni);
+    let kind = LinkKind::Vxlan { vni, local: underlay.vtep, port: underlay.port };
+    let (master, port) = (Some(bridge.to_owned()), Some(TUNNEL_PORT));
+    let link = Link { kind, mac: None, master, port, ..like.clone() };
+    put(host, Object::Link(device.clone(), link));
+    for remote in &overlay.remotes {
+        put_all(host, rows(bridge, &device, remote));
+    }
+    let copies = overlay.peers.iter().map(|dst| Fdb::Copy { link: device.clone(), dst: *dst });
+    put_all(host, copies.map(Object::Fdb));
 }
 
 /// The three rows of a remote attachment. Without the bridge's own row ARP is not suppressed, and unicast
@@ -83,11 +143,10 @@ fn gateways(host: &mut Objects, bridge: &str, network: &Network) {
 
 /// Networks do not reach each other: by routing alone, so that it holds with every firewall rule flushed.
 fn walls(host: &mut Objects, bridge: &str, network: &Network, facts: Facts) {
-    let name = || Field::Name(bridge.to_owned());
-    put(host, element(Set::Bridges, vec![name()]));
-    put(host, element(Set::Inside, vec![name(), name()]));
+    put(host, element(Set::Bridges, vec![name(bridge)]));
+    put(host, inside(bridge));
     if !network.internal {
-        put(host, element(Set::Outward, vec![name()]));
+        put(host, element(Set::Outward, vec![name(bridge)]));
     }
     for subnet in &network.subnets {
         put(host, Object::Barrier { table: ISOLATION_TABLE, net: subnet.cidr.trunc() });
@@ -102,6 +161,35 @@ fn walls(host: &mut Objects, bridge: &str, network: &Network, facts: Facts) {
             put(host, Object::Rule(rule(INTERNAL_PRIORITY, RuleAction::Prohibit)));
         }
     }
+}
+
+/// What may pass between the ports of a bridge whose members do not talk to each other.
+fn openings(host: &mut Objects, bridge: &Bridge) {
+    for opening in bridge.openings.iter().filter(|_| !bridge.icc) {
+        let set = match opening.from {
+            IpAddr::V4(_) => Set::Openings4,
+            IpAddr::V6(_) => Set::Openings6,
+        };
+        let key = vec![
+            opening.from.into(),
+            opening.to.into(),
+            Field::Protocol(opening.protocol.number()),
+            Field::Port(opening.port),
+        ];
+        put_all(host, (opening.from.is_ipv4() == opening.to.is_ipv4()).then(|| element(set, key)));
+    }
+}
+
+fn inside(bridge: &str) -> Object {
+    element(Set::Inside, vec![name(bridge), name(bridge)])
+}
+
+fn masquerade(bridge: &str) -> Object {
+    element(Set::Masqueraded, vec![name(bridge)])
+}
+
+fn name(link: &str) -> Field {
+    Field::Name(link.to_owned())
 }
 
 fn element(set: Set, key: Vec<Field>) -> Object {

@@ -1,12 +1,12 @@
 //! One sandbox: its ports on the host's bridges, and what is inside its namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Facts, InnerEnd, network_mtu, vip};
-use crate::dataplane::{Dataplane, Network, Port, Sandbox};
+use super::{Facts, InnerEnd, Wanted, network, network_mtu, vip};
+use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Port, Sandbox};
 use crate::names::{self, DNS_PORT, RESOLVER};
 use crate::plane::{
     Element, Family, Fdb, Field, Integrity, Link, LinkKind, Object, Objects, PortFlags, Set,
@@ -14,25 +14,35 @@ use crate::plane::{
 };
 
 /// How a sandbox's port behaves: it may send from its own MAC only, and receives nothing by accident.
-const SANDBOX_PORT: PortFlags =
-    PortFlags { learning: false, flood: false, neigh_suppress: false, locked: Some(true) };
+const SANDBOX_PORT: PortFlags = PortFlags {
+    learning: false,
+    flood: false,
+    neigh_suppress: false,
+    isolated: false,
+    hairpin: false,
+    locked: Some(true),
+};
 
 /// The ports of a sandbox on the host's bridges.
 pub(super) fn outside(
     host: &mut Objects,
-    pairs: &mut BTreeMap<String, InnerEnd>,
+    wanted: &mut Wanted,
     key: &str,
     sandbox: &Sandbox,
     dataplane: &Dataplane,
     facts: Facts,
 ) {
-    for (vni, port) in &sandbox.attachments {
-        let Some(network) = dataplane.networks.get(vni) else { continue };
-        let mtu = network_mtu(dataplane, *vni, facts);
-        let outer = names::veth(key, *vni);
-        outer_end(host, &outer, &names::bridge(*vni), network, port, mtu);
+    for (on, port) in &sandbox.attachments {
+        let Some(network) = dataplane.networks.get(on) else { continue };
+        let Some(bridge) = network::bridge(*on, network) else { continue };
+        let mtu = network_mtu(dataplane, *on, facts);
+        let outer = names::veth(key, *on);
+        for link in [&outer, &bridge] {
+            wanted.users.entry(link.clone()).or_default().insert(key.to_owned());
+        }
+        outer_end(host, &outer, &bridge, network, port, mtu);
         let end = InnerEnd { sandbox: key.to_owned(), ifname: port.ifname.clone() };
-        pairs.insert(outer, end);
+        wanted.pairs.insert(outer, end);
     }
 }
 
@@ -40,14 +50,26 @@ pub(super) fn outside(
 pub(super) fn inside(key: &str, sandbox: &Sandbox, dataplane: &Dataplane, facts: Facts) -> Objects {
     let mut inside = basics(sandbox);
     let mut routed = BTreeSet::new();
-    for (vni, port) in &sandbox.attachments {
-        let Some(network) = dataplane.networks.get(vni) else { continue };
-        let outer = names::veth(key, *vni);
-        inner_end(&mut inside, outer, network, port, network_mtu(dataplane, *vni, facts));
+    for (on, network, port) in by_rank(sandbox, dataplane) {
+        let outer = names::veth(key, on);
+        inner_end(&mut inside, outer, network, port, network_mtu(dataplane, on, facts));
         default_routes(&mut inside, &mut routed, network, port);
     }
     vip::lower(&mut inside, key, &sandbox.vips);
     inside
+}
+
+/// The ports of a sandbox whose networks are known, in the order in which they may carry the default route.
+fn by_rank<'a>(
+    sandbox: &'a Sandbox,
+    dataplane: &'a Dataplane,
+) -> Vec<(NetworkKey, &'a Network, &'a Port)> {
+    let known = |(on, port): (&NetworkKey, &'a Port)| {
+        dataplane.networks.get(on).map(|network| (*on, network, port))
+    };
+    let mut ports: Vec<_> = sandbox.attachments.iter().filter_map(known).collect();
+    ports.sort_by_key(|(on, _, port)| (port.rank, *on));
+    ports
 }
 
 /// What every sandbox has, whatever its networks.
@@ -89,10 +111,13 @@ fn outer_end(
         mac: None,
         mtu,
         master: Some(bridge.to_owned()),
-        port: Some(SANDBOX_PORT),
+        port: Some(port_flags(network, port)),
         up: true,
     };
     put(host, Object::Link(name.to_owned(), link));
+    if closed(network).is_some() {
+        put(host, element(Set::Closed, vec![Field::Name(name.to_owned())]));
+    }
     let behind = Fdb::Behind {
         bridge: bridge.to_owned(),
         port: name.to_owned(),
@@ -113,6 +138,26 @@ fn outer_end(
             }
         }
     }
+}
+
+/// The bridge of a network whose members do not talk to each other.
+fn closed(network: &Network) -> Option<&Bridge> {
+    match &network.kind {
+        Kind::Bridge(bridge) if !bridge.icc => Some(bridge),
+        Kind::Bridge(_) | Kind::Overlay(_) | Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => {
+            None
+        }
+    }
+}
+
+/// Where nothing at all may pass between a member and the others the bridge itself keeps them apart, also
+/// with every rule flushed.
+fn port_flags(network: &Network, port: &Port) -> PortFlags {
+    let own = |address: IpAddr| port.addresses.iter().any(|net| net.addr() == address);
+    let alone = |bridge: &Bridge| {
+        !bridge.openings.iter().any(|opening| own(opening.from) || own(opening.to))
+    };
+    PortFlags { isolated: closed(network).is_some_and(alone), ..SANDBOX_PORT }
 }
 
 fn inner_end(inside: &mut Objects, outer: String, network: &Network, port: &Port, mtu: u32) {

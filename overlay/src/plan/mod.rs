@@ -36,7 +36,7 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
         changes.extend(departed(place, want, seen, completeness));
     }
     let mut world = observed;
-    ignore_unmarked(&mut world);
+    ignore_unmarked(&mut world, wanted);
     break_links(&mut world, wanted, completeness, &mut removals);
     for (place, seen) in &world.places {
         let want = wanted.plane.places.get(place).unwrap_or(&nothing);
@@ -52,14 +52,14 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
             change(place, object, old, wanted, &world, &mut removals, &mut changes);
         }
     }
-    drop_unsupported(&mut changes, &world);
+    drop_unsupported(&mut changes, &world, wanted);
     removals.sort_by(|a, b| b.object.key().cmp(&a.object.key()).then(a.place.cmp(&b.place)));
     changes.sort_by(|a, b| rank(&a.object).cmp(&rank(&b.object)).then(a.place.cmp(&b.place)));
     removals.into_iter().chain(changes).collect()
 }
 
 /// Drops what would rest on a link that neither is there nor is made: a veth that waits for its sandbox.
-fn drop_unsupported(changes: &mut Vec<Op>, world: &Plane) {
+fn drop_unsupported(changes: &mut Vec<Op>, world: &Plane, wanted: &Wanted) {
     let made: BTreeSet<(Place, String)> = changes
         .iter()
         .filter_map(|op| match &op.object {
@@ -70,7 +70,9 @@ fn drop_unsupported(changes: &mut Vec<Op>, world: &Plane) {
     changes.retain(|op| {
         op.object.links().into_iter().all(|name| {
             let there = world.places.get(&op.place).is_some_and(|w| plane::link(w, name).is_some());
-            there || made.contains(&(op.place.clone(), name.to_owned()))
+            there
+                || made.contains(&(op.place.clone(), name.to_owned()))
+                || wanted.borrowed.contains(name)
         })
     });
 }
@@ -93,9 +95,10 @@ fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
 }
 
 /// Forgets links that carry our kind of name but not our mark, and what rests on them: they are somebody
-/// else's. Wanting one of that name ends in `EEXIST`, which is reported.
-fn ignore_unmarked(world: &mut Plane) {
-    for objects in world.places.values_mut() {
+/// else's. Wanting one of that name ends in `EEXIST`, which is reported. Of a borrowed one what we have put
+/// on it is ours still.
+fn ignore_unmarked(world: &mut Plane, wanted: &Wanted) {
+    for (place, objects) in &mut world.places {
         let strange: Vec<String> = objects
             .values()
             .filter_map(|object| match object {
@@ -108,8 +111,30 @@ fn ignore_unmarked(world: &mut Plane) {
             })
             .collect();
         for name in strange {
-            plane::remove_link(objects, &name);
+            if *place == Place::Host && wanted.borrowed.contains(&name) {
+                objects.retain(|_, object| !is_owners(object, &name));
+            } else {
+                plane::remove_link(objects, &name);
+            }
         }
+    }
+}
+
+/// Whether an object is a borrowed link, or what its owner has put on it.
+fn is_owners(object: &Object, borrowed: &str) -> bool {
+    match object {
+        Object::Link(name, _)
+        | Object::Address(name, _)
+        | Object::Neighbour { link: name, .. }
+        | Object::Route { link: name, .. } => name == borrowed,
+        Object::Fdb(_)
+        | Object::Table(..)
+        | Object::Element(_)
+        | Object::Passage(_)
+        | Object::Rule(_)
+        | Object::Barrier { .. }
+        | Object::Sysctl(..)
+        | Object::Flows { .. } => false,
     }
 }
 
@@ -272,7 +297,9 @@ fn pairs(objects: &Objects) -> BTreeSet<(IpAddr, IpAddr)> {
     let address = |field: &Field| match field {
         Field::V4(v4) => Some(IpAddr::V4(*v4)),
         Field::V6(v6) => Some(IpAddr::V6(*v6)),
-        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Number(_) => None,
+        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Protocol(_) | Field::Number(_) => {
+            None
+        }
     };
     let backends = objects.values().filter_map(|object| match object {
         Object::Element(element) if matches!(element.set, Set::Backends4 | Set::Backends6) => {

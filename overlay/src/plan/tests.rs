@@ -21,21 +21,21 @@ fn small() -> Dataplane {
     let network = Network {
         id: "n".into(),
         subnets: vec![subnet],
-        remotes: [remote].into(),
-        peers: [vtep(2)].into(),
+        kind: Kind::Overlay(Overlay { remotes: [remote].into(), peers: [vtep(2)].into() }),
         ..Network::default()
     };
-    plane.networks.insert(65536, network);
+    plane.networks.insert(NetworkKey::Vni(65536), network);
     let near: IpAddr = "10.1.0.2".parse().unwrap();
     let port = Port {
         ifname: "eth0".into(),
         mac: mac_for([near]),
         addresses: vec!["10.1.0.2/24".parse().unwrap()],
         default_gateway: true,
+        rank: 0,
     };
     let sandbox = Sandbox {
         netns: NetnsRef("/proc/1/ns/net".into()),
-        attachments: [(65536, port)].into(),
+        attachments: [(NetworkKey::Vni(65536), port)].into(),
         vips: [("10.1.0.200".parse().unwrap(), vec![far])].into(),
         dns_port: None,
     };

@@ -59,6 +59,10 @@ pub struct PortFlags {
     pub flood: bool,
     /// Answer ARP and neighbour solicitations here instead of sending them out.
     pub neigh_suppress: bool,
+    /// Nothing passes between this port and another that has this flag.
+    pub isolated: bool,
+    /// Frames may go back out where they came in.
+    pub hairpin: bool,
     /// Accept only sources with a static row. `None` where the kernel does not know the flag (before 5.18);
     /// there the `bridge weft` table alone pins MACs.
     pub locked: Option<bool>,

@@ -32,6 +32,8 @@ pub enum Kind {
     Mac,
     /// Port, network order.
     Port,
+    /// Protocol number of an IP header.
+    Protocol,
     /// Number, host order.
     Number,
 }
@@ -49,6 +51,8 @@ pub enum Field {
     Mac(Mac),
     /// Port.
     Port(u16),
+    /// Protocol number of an IP header.
+    Protocol(u8),
     /// Number.
     Number(u32),
 }
@@ -111,6 +115,8 @@ sets! {
     Bridges = Host "bridges" [Name] => [];
     /// Bridges of networks that have a way out.
     Outward = Host "outward" [Name] => [];
+    /// Bridges whose packets leave with the host's address.
+    Masqueraded = Host "masqueraded" [Name] => [];
     /// Each bridge with itself: traffic that stays inside.
     Inside = Host "inside" [Name Name] => [];
     /// The gateway addresses each bridge answers for.
@@ -133,6 +139,12 @@ sets! {
     Addresses6 = Bridge "addresses6" [Name V6] => [];
     /// Addresses a port may advertise as its own.
     Targets6 = Bridge "targets6" [Name V6] => [];
+    /// Ports between which nothing passes but what is opened.
+    Closed = Bridge "closed" [Name] => [];
+    /// Who may connect to whom, with which protocol, at which port.
+    Openings4 = Bridge "openings4" [V4 V4 Protocol Port] => [];
+    /// The same, IPv6.
+    Openings6 = Bridge "openings6" [V6 V6 Protocol Port] => [];
     /// Virtual addresses.
     Vips4 = Sandbox "vips4" [V4] => [];
     /// The same, IPv6.
@@ -168,6 +180,7 @@ impl fmt::Display for Field {
             Field::V6(address) => write!(f, "{address}"),
             Field::Mac(mac) => write!(f, "{mac}"),
             Field::Port(port) => write!(f, "{port}"),
+            Field::Protocol(number) => write!(f, "{number}"),
             Field::Number(number) => write!(f, "{number}"),
         }
     }

@@ -34,7 +34,7 @@ fn thirty_containers() {
         let address = ip(&format!("10.1.{}.{}", 4 + n / 250, n % 250));
         Remote { addresses: vec![address], mac: mac_for([address]), vtep: ip("192.0.2.1") }
     });
-    lab.nodes[0].desired.networks.get_mut(&VNI).unwrap().remotes = remotes.collect();
+    overlay(&mut lab.nodes[0].desired, VNI).remotes = remotes.collect();
     measure("network with 1000 remote attachments", 1, || drop(lab.nodes[0].settle()));
     let mut spaces = Vec::new();
     for n in 0..60 {

@@ -183,6 +183,12 @@ impl Node {
     }
 }
 
+/// The part of an overlay network that is elsewhere.
+pub fn overlay(desired: &mut Dataplane, vni: u32) -> &mut Overlay {
+    let network = desired.networks.get_mut(&NetworkKey::Vni(vni)).unwrap();
+    network.kind.overlay_mut().unwrap()
+}
+
 /// Hosts on one switch, all reaching each other; node `n` has 192.0.2.n and 2001:db8::n.
 pub struct Lab {
     pub nodes: Vec<Node>,
@@ -223,8 +229,9 @@ impl Lab {
             let underlay = node.desired.underlay.clone().unwrap();
             let peers =
                 underlay.members.into_iter().filter(|member| *member != underlay.vtep).collect();
-            let network = Network { id, subnets, internal, peers, ..Network::default() };
-            node.desired.networks.insert(vni, network);
+            let kind = Kind::Overlay(Overlay { peers, ..Overlay::default() });
+            let network = Network { id, subnets, internal, mtu: None, kind };
+            node.desired.networks.insert(NetworkKey::Vni(vni), network);
         }
     }
 
@@ -242,11 +249,16 @@ impl Lab {
             {
                 let _ = index;
                 let remote = Remote { addresses: plain.clone(), mac, vtep };
-                node.desired.networks.get_mut(vni).unwrap().remotes.insert(remote);
+                overlay(&mut node.desired, *vni).remotes.insert(remote);
             }
-            let port =
-                Port { ifname: format!("eth{number}"), mac, addresses, default_gateway: true };
-            attachments.insert(*vni, port);
+            let port = Port {
+                ifname: format!("eth{number}"),
+                mac,
+                addresses,
+                default_gateway: true,
+                rank: 0,
+            };
+            attachments.insert(NetworkKey::Vni(*vni), port);
         }
         let netns = NetnsRef(space.path.clone().into());
         let sandbox = Sandbox { netns, attachments, vips: BTreeMap::new(), dns_port: None };

@@ -168,7 +168,7 @@ fn a_sandbox_that_is_gone_or_a_lie_stops_nobody_else() {
         let net: ipnet::IpNet = format!("10.1.0.{last}/24").parse().unwrap();
         let mut sandbox = node.desired.sandboxes["a"].clone();
         sandbox.netns = NetnsRef(path.into());
-        let port = sandbox.attachments.get_mut(&VNI).unwrap();
+        let port = sandbox.attachments.get_mut(&NetworkKey::Vni(VNI)).unwrap();
         (port.mac, port.addresses) = (mac_for([net.addr()]), vec![net]);
         node.desired.sandboxes.insert(key.into(), sandbox);
     }

@@ -1,5 +1,7 @@
 //! Containers reach each other across hosts, and nobody else.
 
+use weft_overlay::NetworkKey;
+
 use super::lab::*;
 
 #[test]
@@ -29,19 +31,13 @@ fn an_attachment_moves_to_another_node() {
     assert!(a.reaches("10.1.0.3"));
     // Its address goes to node 1, and back.
     lab.nodes[0].desired.sandboxes.remove("b");
-    lab.nodes[1]
-        .desired
-        .networks
-        .get_mut(&VNI)
-        .unwrap()
-        .remotes
-        .retain(|r| r.addresses[0] != ip("10.1.0.3"));
+    overlay(&mut lab.nodes[1].desired, VNI).remotes.retain(|r| r.addresses[0] != ip("10.1.0.3"));
     let moved = lab.attach(1, "b2", &[(VNI, &["10.1.0.3/24"])]);
     lab.settle();
     assert!(a.reaches("10.1.0.3"), "on the other node");
     assert!(moved.reaches("10.1.0.2"));
     lab.nodes[1].desired.sandboxes.remove("b2");
-    lab.nodes[0].desired.networks.get_mut(&VNI).unwrap().remotes.clear();
+    overlay(&mut lab.nodes[0].desired, VNI).remotes.clear();
     let _back = lab.attach(0, "b3", &[(VNI, &["10.1.0.3/24"])]);
     lab.settle();
     assert!(a.reaches("10.1.0.3"), "back again");
@@ -53,8 +49,8 @@ fn a_sandbox_is_set_up_as_containers_expect() {
     lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], true);
     lab.network(VNI + 1, &[("10.2.0.0/24", "10.2.0.1")], false);
     for node in &mut lab.nodes {
-        node.desired.networks.get_mut(&VNI).unwrap().internal = true;
-        node.desired.networks.get_mut(&(VNI + 1)).unwrap().mtu = Some(1400);
+        node.desired.networks.get_mut(&NetworkKey::Vni(VNI)).unwrap().internal = true;
+        node.desired.networks.get_mut(&NetworkKey::Vni(VNI + 1)).unwrap().mtu = Some(1400);
     }
     let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"]), (VNI + 1, &["10.2.0.2/24"])]);
     lab.settle();
@@ -102,8 +98,8 @@ fn interfaces_that_swap_names_are_wired_anew() {
     let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"]), (VNI + 1, &["10.2.0.2/24"])]);
     lab.settle();
     let ports = &mut lab.nodes[0].desired.sandboxes.get_mut("a").unwrap().attachments;
-    ports.get_mut(&VNI).unwrap().ifname = "eth1".into();
-    ports.get_mut(&(VNI + 1)).unwrap().ifname = "eth0".into();
+    ports.get_mut(&NetworkKey::Vni(VNI)).unwrap().ifname = "eth1".into();
+    ports.get_mut(&NetworkKey::Vni(VNI + 1)).unwrap().ifname = "eth0".into();
     lab.settle();
     assert!(a.sh("ip addr show eth1").contains("10.1.0.2"));
     assert!(a.reaches("10.1.0.1") && a.reaches("10.2.0.1"));

@@ -298,11 +298,16 @@ fn links(
     pending: &mut Pending,
     results: &mut Results,
 ) -> Result<Vec<Message>, KernelError> {
+    if op.verb == Verb::Remove {
+        sockets(kernel, &op.place)?.indexes.forget(name);
+        return Ok(vec![link::delete(name)]);
+    }
+    // Before anything is made: a port without its bridge would be half a port.
+    let master = match &link.master {
+        Some(master) => index_of(kernel, &op.place, master, pending, results)?,
+        None => 0,
+    };
     match &op.verb {
-        Verb::Remove => {
-            sockets(kernel, &op.place)?.indexes.forget(name);
-            return Ok(vec![link::delete(name)]);
-        }
         Verb::Add => {
             let create = link::create(name, link);
             let create = create.ok_or_else(|| KernelError::Senseless { op: op.to_string() })?;
@@ -315,7 +320,7 @@ fn links(
             let pair = link::create_pair(name, link, inner_name, inner, inside.netns.fd());
             pending.messages.push((index, pair));
         }
-        Verb::Change => {}
+        Verb::Change | Verb::Remove => {}
     }
     if op.verb != Verb::Change {
         sockets(kernel, &op.place)?.indexes.forget(name);
@@ -325,10 +330,6 @@ fn links(
         results[index].clone()?;
     }
     let number = index_of(kernel, &op.place, name, pending, results)?;
-    let master = match &link.master {
-        Some(master) => index_of(kernel, &op.place, master, pending, results)?,
-        None => 0,
-    };
     Ok(link::configure(number, link, master))
 }
 

@@ -21,6 +21,7 @@ fn width(kind: Kind) -> usize {
         Kind::V4 | Kind::Number => 4,
         Kind::Mac => 6,
         Kind::Port => 2,
+        Kind::Protocol => 1,
     }
 }
 
@@ -38,6 +39,7 @@ fn encode(fields: &[Field]) -> Vec<u8> {
             Field::V6(address) => bytes.extend(address.octets()),
             Field::Mac(mac) => bytes.extend(mac.0),
             Field::Port(port) => bytes.extend(port.to_be_bytes()),
+            Field::Protocol(number) => bytes.push(*number),
             Field::Number(number) => bytes.extend(number.to_ne_bytes()),
         }
         if fields.len() > 1 {
@@ -60,6 +62,7 @@ fn decode(kinds: &[Kind], bytes: &[u8]) -> Option<Vec<Field>> {
             Kind::V6 => Field::V6(<[u8; 16]>::try_from(value).ok()?.into()),
             Kind::Mac => Field::Mac(Mac(value.try_into().ok()?)),
             Kind::Port => Field::Port(u16::from_be_bytes(value.try_into().ok()?)),
+            Kind::Protocol => Field::Protocol(*value.first()?),
             Kind::Number => Field::Number(u32::from_ne_bytes(value.try_into().ok()?)),
         });
         rest = rest.get(width.next_multiple_of(REGISTER)..).unwrap_or(&[]);

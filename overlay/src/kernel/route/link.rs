@@ -109,6 +109,8 @@ fn parse_port(data: &[u8]) -> PortFlags {
         learning: on(IFLA_BRPORT_LEARNING),
         flood: on(IFLA_BRPORT_UNICAST_FLOOD),
         neigh_suppress: on(IFLA_BRPORT_NEIGH_SUPPRESS),
+        isolated: on(IFLA_BRPORT_ISOLATED),
+        hairpin: on(IFLA_BRPORT_MODE),
         locked: attribute(data, 0, IFLA_BRPORT_LOCKED).map(|value| value == [1]),
     }
 }
@@ -122,11 +124,20 @@ pub(crate) fn indexes(dump: &[RawLink]) -> Indexes {
     indexes
 }
 
-/// The links with a name of ours; returns their indexes.
-pub(crate) fn host_objects(dump: &[RawLink], objects: &mut Objects) -> Indexes {
+/// The links that are marked as ours, have a name of our kind, or have a wanted one; returns their indexes.
+pub(crate) fn host_objects(
+    dump: &[RawLink],
+    wanted: &BTreeSet<String>,
+    objects: &mut Objects,
+) -> Indexes {
     let all = indexes(dump);
     let mut ours = Indexes::default();
-    for raw in dump.iter().filter(|raw| names::is_derived(&raw.name)) {
+    let shown = |raw: &&RawLink| {
+        raw.alias.starts_with(ALIAS_PREFIX)
+            || names::is_derived(&raw.name)
+            || wanted.contains(&raw.name)
+    };
+    for raw in dump.iter().filter(shown) {
         ours.insert(raw.name.clone(), raw.index);
         put(objects, Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Veth)));
     }
@@ -264,7 +275,10 @@ pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
     let ack = NLM_F_REQUEST | NLM_F_ACK;
     let mut first = Message::new(RTM_NEWLINK, ack, &fixed(index, 0, 0));
     if link.kind != LinkKind::Loopback {
-        first.u32(IFLA_MTU, link.mtu).text(IFLA_IFALIAS, &link.alias);
+        first.text(IFLA_IFALIAS, &link.alias);
+        if link.mtu != 0 {
+            first.u32(IFLA_MTU, link.mtu);
+        }
         // Below IPv6's smallest MTU, or without IPv6 in the kernel, a link has no IPv6 settings.
         if link.mtu >= mtu::MINIMUM && crate::kernel::sysctl::has_ipv6() {
             // No link-local address: the gateway's MAC is shared, and must not speak for itself.
@@ -288,7 +302,9 @@ pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
             info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
                 data.put(IFLA_BRPORT_LEARNING, &[port.learning.into()])
                     .put(IFLA_BRPORT_UNICAST_FLOOD, &[port.flood.into()])
-                    .put(IFLA_BRPORT_NEIGH_SUPPRESS, &[port.neigh_suppress.into()]);
+                    .put(IFLA_BRPORT_NEIGH_SUPPRESS, &[port.neigh_suppress.into()])
+                    .put(IFLA_BRPORT_ISOLATED, &[port.isolated.into()])
+                    .put(IFLA_BRPORT_MODE, &[port.hairpin.into()]);
                 if let Some(locked) = port.locked {
                     data.put(IFLA_BRPORT_LOCKED, &[locked.into()]);
                 }
@@ -322,11 +338,16 @@ pub(crate) fn carries(socket: &mut Socket, index: u32) -> Result<bool, KernelErr
 pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<u32, KernelError> {
     let mut question = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(0, 0, 0));
     question.text(IFLA_IFNAME, name);
+    let missing = || KernelError::NoLink { name: name.to_owned() };
     let mut index = None;
-    socket.ask("link by name", question, |message| {
+    let asked = socket.ask("link by name", question, |message| {
         if message.kind == RTM_NEWLINK {
             index = wire::get_u32(message.body, 4);
         }
+    });
+    asked.map_err(|error| match error {
+        KernelError::Refused { errno: libc::ENODEV, .. } => missing(),
+        other => other,
     })?;
-    index.ok_or_else(|| KernelError::NoLink { name: name.to_owned() })
+    index.ok_or_else(missing)
 }

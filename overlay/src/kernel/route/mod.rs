@@ -56,7 +56,7 @@ pub(crate) struct HostLinks {
 pub(crate) fn observe_host(socket: &mut Socket, look: &HostLook) -> Result<HostLinks, KernelError> {
     let dump = link::dump(socket)?;
     let mut objects = Objects::new();
-    let ours = link::host_objects(&dump, &mut objects);
+    let ours = link::host_objects(&dump, &look.links, &mut objects);
     let indexes = link::indexes(&dump);
     let addresses = address::dump(socket)?;
     for (index, net) in &addresses {
