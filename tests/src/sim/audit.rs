@@ -1,12 +1,12 @@
 //! Looks at every state that any manager shows: it must be sound, and the same one everywhere.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use weft_manager::Manager;
-use weft_model::State;
+use weft_model::{State, Task, TaskId, object::NodeState, spec::UpdateOrder};
 
 use super::trace::Trace;
 
@@ -20,6 +20,7 @@ pub(super) struct Audit {
 #[derive(Default)]
 struct Seen {
     states: BTreeMap<u64, Arc<State>>,
+    tasks: BTreeSet<TaskId>,
     figures: Figures,
 }
 
@@ -32,6 +33,8 @@ pub(super) struct Figures {
     pub(super) compared: u64,
     /// The highest revision.
     pub(super) revision: u64,
+    /// Tasks that were begun while others of their slot were there.
+    pub(super) followers: u64,
 }
 
 impl Audit {
@@ -77,9 +80,13 @@ impl Audit {
                 }
             }
             None => {
+                let found = seen.unfenced(&state);
                 seen.states.insert(revision, state);
                 drop(seen);
                 self.trace.note(who, format!("revision {revision}"));
+                for what in found {
+                    self.trace.violated(who, format!("revision {revision}: {what}"));
+                }
             }
         }
     }
@@ -87,4 +94,47 @@ impl Audit {
     pub(super) fn figures(&self) -> Figures {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).figures
     }
+}
+
+impl Seen {
+    /// Tasks that are new in a state although another one of their slot may yet run.
+    fn unfenced(&mut self, state: &State) -> Vec<String> {
+        let mut found = Vec::new();
+        for task in state.tasks() {
+            if !self.tasks.insert(task.id) {
+                continue;
+            }
+            let others = state.tasks_of(task.service).filter(|other| {
+                other.id != task.id
+                    && other.slot == task.slot
+                    && other.meta.created <= task.meta.created
+            });
+            for other in others {
+                self.figures.followers += 1;
+                if !may_be_followed(state, other, task) {
+                    found.push(format!("{} is begun beside {}", task.id, other.id));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether `next` may be begun in the slot of `task`: that one has ended, its node is given up, or it
+/// is of a former spec and to stay until its successor runs.
+fn may_be_followed(state: &State, task: &Task, next: &Task) -> bool {
+    let Some(node) = task.node else {
+        // It never was anywhere; it must not come to be somewhere.
+        return !task.is_live() || is_replaced(state, task, next);
+    };
+    let given_up = state.node(node).is_none_or(|node| {
+        // One that has changed since may have been down when the decision was taken.
+        node.state == NodeState::Down || node.since >= next.meta.created
+    });
+    task.status.state.is_final() || given_up || is_replaced(state, task, next)
+}
+
+fn is_replaced(state: &State, task: &Task, next: &Task) -> bool {
+    let order = state.service(next.service).map(|service| service.spec.update.order);
+    order == Some(UpdateOrder::StartFirst) && task.spec_version < next.spec_version
 }

@@ -15,6 +15,8 @@ use super::{
 pub(super) enum Fault {
     Kill(HostId, Death),
     Start(HostId),
+    /// The power goes, and the machine that comes back has nothing of what was there.
+    Wipe(HostId),
     Pause(HostId),
     Resume(HostId),
     /// These hosts are cut off from all others, both ways.

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinSet};
 use weft_manager::{
     Manager, ManagerConfig, ManagerSlot, ManagerTimings,
-    store::{Backend, LogLimits, MemoryDisk},
+    store::{Backend, LogLimits},
 };
 use weft_model::{
     Cluster, ClusterId, Command, NodeId, Proposal,
@@ -30,18 +31,26 @@ use super::{
     audit::Audit,
     clock::{SimClock, WallClock},
     ground::SimGround,
+    home::{Home, Member},
     kernel::Plane,
     link::{Dialler, Links},
     machine::Machine,
-    net::{HostId, Net, Wire},
+    net::{Answer, HostId, Net, Parcel, Wire},
+    request::{Call, Shown},
     runtime::FakeRuntime,
     trace::Trace,
 };
 
 /// The log is compacted often, so that snapshots are sent and read.
-const LIMITS: LogLimits = LogLimits { snapshot_after: 40, keep: 20, promote_lag: 200 };
+const LIMITS: LogLimits = LogLimits { snapshot_after: 40, keep: 20, promote_lag: 200, reserve: 0 };
 /// Prefix length of networks: so few addresses that released ones are needed again at once.
-const SUBNET: u8 = 28;
+const SUBNET: u8 = 29;
+/// How long the others may take to put a demoted manager out of Raft before its store is closed.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a joining machine waits for one answer.
+const JOIN_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries to join.
+const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// Secrets of the join tokens: worker's and manager's.
 const SECRETS: ([u8; 16], [u8; 16]) = ([1; 16], [2; 16]);
 
@@ -56,8 +65,8 @@ pub(super) struct Site {
     pub(super) audit: Audit,
     pub(super) identity: LiveIdentity,
     pub(super) links: Links,
-    /// The manager's.
-    pub(super) disk: MemoryDisk,
+    /// What it knows of itself, and the manager's store.
+    pub(super) home: Home,
     /// The worker's.
     pub(super) dir: Arc<TempDir>,
     pub(super) machine: Machine,
@@ -81,9 +90,17 @@ pub(super) fn host_name(host: HostId) -> String {
     format!("n{host}")
 }
 
-/// The node of a host.
-pub(super) fn node_id(host: HostId) -> NodeId {
-    NodeId::from_bytes([host; 32])
+/// The node that a host is in one of its lives; in the first it is one from the beginning.
+pub(super) fn node_id(host: HostId, life: u8) -> NodeId {
+    let mut bytes = [host; 32];
+    bytes[31] = life;
+    NodeId::from_bytes(bytes)
+}
+
+/// What a host is from the beginning: they are let in by their numbers.
+pub(super) fn first_member(host: HostId) -> Member {
+    let managers = (1..=MANAGERS).map(address).collect();
+    Member { node: node_id(host, 0), number: host.into(), role: role(host), managers }
 }
 
 /// Where its control connections are taken.
@@ -95,7 +112,7 @@ fn cluster_id() -> ClusterId {
     ClusterId::from_bytes([0xc1; 32])
 }
 
-pub(super) fn role(host: HostId) -> Role {
+fn role(host: HostId) -> Role {
     if host <= MANAGERS { Role::Manager } else { Role::Worker }
 }
 
@@ -132,69 +149,186 @@ impl Slots {
 /// One life of a daemon. Everything it starts ends with its runtime.
 pub(super) async fn run(site: Site, slots: Slots, start: u64) {
     let mut random = StdRng::seed_from_u64(site.seed ^ start.rotate_left(32));
-    let mut running = JoinSet::new();
-    let mut manager = None;
-    if role(site.id) == Role::Manager {
-        match open(&site, random.random()).await {
-            Ok(opened) => {
-                slots.manager.store(Some(Arc::new(opened.clone())));
-                running.spawn(site.audit.clone().follow(site.name(), opened.clone()));
-                running.spawn(leads(site.clone(), opened.clone()));
-                running.spawn(dies(site.clone(), opened.clone()));
-                manager = Some(opened);
-            }
-            Err(error) => return site.trace.violated(&site.name(), format!("{error:?}")),
-        }
-    }
-    let incarnation = manager.as_ref().map(Manager::raft_incarnation);
+    let member = match site.home.member() {
+        Some(member) => member,
+        None => join(&site).await,
+    };
     let boot = format!("{:032x}", random.random::<u128>());
-    // The session ends when the senders do.
-    let (_described, description) = watch::channel(description(site.id));
-    let (_incarnated, raft_incarnation) = watch::channel(incarnation);
+    let seed = random.random();
+    let (incarnation, raft_incarnation) = watch::channel(None);
+    let mut life = Life { site, slots, random, running: JoinSet::new(), incarnation };
+    if member.role == Role::Manager && !life.manage(&member).await {
+        return;
+    }
+    // The session ends when the sender does.
+    let (_described, description) = watch::channel(description(life.site.id));
     let membership = Membership {
-        identity: site.identity.clone(),
+        identity: life.site.identity.clone(),
         description,
         raft_incarnation,
-        managers: (1..=MANAGERS).map(address).collect(),
+        managers: member.managers.clone(),
         boot,
-        seed: random.random(),
+        seed,
     };
-    let runtime = Arc::new(FakeRuntime::new(site.machine.clone()));
-    let ground = Arc::new(SimGround {
-        machine: site.machine.clone(),
-        net: site.net.clone(),
-        host: site.id,
-        node: node_id(site.id),
-    });
-    let plane = Plane::new(site.machine.clone());
-    match Worker::start_on(site.dir.path(), runtime, plane, ground).await {
-        Ok(worker) => {
-            let worker = Arc::new(worker);
-            slots.worker.store(Some(Arc::clone(&worker)));
-            let node = node_id(site.id);
-            let dialler = Dialler { links: site.links.clone(), host: site.id, node };
-            worker.join_by(dialler, membership).await;
-        }
-        Err(error) => return site.trace.violated(&site.name(), format!("{error:?}")),
-    }
-    if let Some(manager) = manager.filter(|_| site.id == 1)
-        && !site.founded.load(Ordering::Relaxed)
-    {
-        match found(&site, &manager).await {
-            Ok(()) => site.founded.store(true, Ordering::Relaxed),
-            Err(error) => site.trace.violated(&site.name(), format!("no cluster: {error}")),
-        }
-    }
-    while running.join_next().await.is_some() {}
-    // A worker's host has nothing to wait for, and keeps its session all the same.
-    std::future::pending::<()>().await;
+    let Some(worker) = life.work(&member).await else { return };
+    let dialler = Dialler { links: life.site.links.clone(), host: life.site.id, node: member.node };
+    worker.join_by(dialler, membership).await;
+    life.found().await;
+    life.follow(&worker).await;
 }
 
-async fn open(site: &Site, seed: [u8; 32]) -> Result<Manager, weft_manager::StartError> {
+/// One life of a daemon that is a member.
+struct Life {
+    site: Site,
+    slots: Slots,
+    random: StdRng,
+    /// What runs beside the manager and ends with it.
+    running: JoinSet<()>,
+    /// Of the manager's store, for the session.
+    incarnation: watch::Sender<Option<String>>,
+}
+
+impl Life {
+    /// Opens the store and leads or follows; false when it cannot be opened.
+    async fn manage(&mut self, member: &Member) -> bool {
+        let opened = match open(&self.site, member, self.random.random()).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.site.trace.violated(&self.site.name(), format!("{error:?}"));
+                return false;
+            }
+        };
+        self.slots.manager.store(Some(Arc::new(opened.clone())));
+        self.incarnation.send_replace(Some(opened.raft_incarnation()));
+        self.running.spawn(self.site.audit.clone().follow(self.site.name(), opened.clone()));
+        self.running.spawn(leads(self.site.clone(), opened.clone()));
+        self.running.spawn(dies(self.site.clone(), opened));
+        true
+    }
+
+    async fn work(&self, member: &Member) -> Option<Arc<Worker>> {
+        let Site { dir, machine, net, id, .. } = &self.site;
+        let runtime = Arc::new(FakeRuntime::new(machine.clone()));
+        let (machine, net, node) = (machine.clone(), net.clone(), member.node);
+        let plane = Plane::new(machine.clone());
+        let ground = Arc::new(SimGround { machine, net, host: *id, node });
+        match Worker::start_on(dir.path(), runtime, plane, ground).await {
+            Ok(worker) => {
+                let worker = Arc::new(worker);
+                self.slots.worker.store(Some(Arc::clone(&worker)));
+                Some(worker)
+            }
+            Err(error) => {
+                self.site.trace.violated(&self.site.name(), format!("{error:?}"));
+                None
+            }
+        }
+    }
+
+    /// The first host makes the cluster.
+    async fn found(&self) {
+        let Some(manager) = self.slots.manager.load_full().filter(|_| self.site.id == 1) else {
+            return;
+        };
+        if self.site.founded.load(Ordering::Relaxed) {
+            return;
+        }
+        match found(&self.site, &manager).await {
+            Ok(()) => self.site.founded.store(true, Ordering::Relaxed),
+            Err(error) => {
+                self.site.trace.violated(&self.site.name(), format!("no cluster: {error}"));
+            }
+        }
+    }
+
+    /// Becomes what the cluster wants this node to be, for ever.
+    async fn follow(&mut self, worker: &Worker) {
+        let mut contact = worker.contact();
+        loop {
+            let (managers, wanted) = {
+                let now = contact.borrow_and_update();
+                (now.managers.clone(), now.role)
+            };
+            if !managers.is_empty() {
+                self.site.home.change(|member| member.managers = managers);
+            }
+            let Some(member) = self.site.home.member() else { return };
+            match wanted.filter(|role| *role != member.role) {
+                Some(Role::Manager) => self.become_manager(&member).await,
+                Some(Role::Worker) => self.become_worker(&member).await,
+                None => {}
+            }
+            if contact.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn become_manager(&mut self, member: &Member) {
+        // A store of an earlier time as manager has that time's promises in it.
+        self.site.home.erase_raft();
+        if self.manage(member).await {
+            self.site.home.change(|member| member.role = Role::Manager);
+            self.site.note("is a manager now");
+        }
+    }
+
+    async fn become_worker(&mut self, member: &Member) {
+        if let Some(manager) = self.slots.manager.load_full() {
+            let mut changes = manager.store().watch();
+            let removed = async {
+                while manager.store().voters().iter().any(|voter| voter.number == member.number) {
+                    if changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            // The others go on without its consent if they have to.
+            let _ = tokio::time::timeout(REMOVAL_DEADLINE, removed).await;
+            self.slots.manager.store(None);
+            self.incarnation.send_replace(None);
+            self.running.shutdown().await;
+            manager.shutdown().await;
+        }
+        self.site.home.change(|member| member.role = Role::Worker);
+        self.site.home.erase_raft();
+        self.site.note("is a worker now");
+    }
+}
+
+/// Asks to be taken in until it is: a machine that has nothing becomes a new node.
+async fn join(site: &Site) -> Member {
+    let life = site.home.next_life();
+    let spec = NodeSpec { role: Role::Worker, ..NodeSpec::default() };
+    let node = NewNode { id: node_id(site.id, life), spec, description: description(site.id) };
+    let request = format!("join-host-{:04}-life-{life:04}", site.id);
+    loop {
+        let manager = site.machine.lock().random.random_range(1..=HOSTS);
+        let body = Call::Join { request: request.clone(), node: node.clone(), secret: SECRETS.0 };
+        let parcel = |call| Parcel::Api { call, client: site.id, hops: 0, body };
+        match site.net.ask(site.id, manager, parcel).answer(JOIN_PATIENCE).await {
+            Some(Answer::Api(Ok(Shown::Number(number)))) => {
+                site.note(format!("is a new node, number {number}"));
+                let managers = vec![address(manager)];
+                let member = Member { node: node.id, number, role: Role::Worker, managers };
+                site.home.save(member.clone());
+                return member;
+            }
+            // Perhaps its former self is not yet known to be gone.
+            _ => tokio::time::sleep(JOIN_RETRY).await,
+        }
+    }
+}
+
+async fn open(
+    site: &Site,
+    member: &Member,
+    seed: [u8; 32],
+) -> Result<Manager, weft_manager::StartError> {
     let config = ManagerConfig {
         dir: "/nowhere".into(),
-        node: node_id(site.id),
-        number: u64::from(site.id),
+        node: member.node,
+        number: member.number,
         cluster: cluster_id(),
         address: address(site.id),
         identity: site.identity.clone(),
@@ -203,8 +337,8 @@ async fn open(site: &Site, seed: [u8; 32]) -> Result<Manager, weft_manager::Star
         timings: ManagerTimings::default(),
         limits: LIMITS,
     };
-    let wire = Wire { net: site.net.clone(), host: site.id };
-    Manager::open_on(config, Backend::Memory(site.disk.clone()), wire).await
+    let wire = Wire { net: site.net.clone(), host: site.id, number: member.number };
+    Manager::open_on(config, Backend::Memory(site.home.raft()), wire).await
 }
 
 /// Makes the cluster, and lets all hosts in.
@@ -235,7 +369,7 @@ async fn found(site: &Site, manager: &Manager) -> Result<(), String> {
 
 fn new_node(host: HostId) -> NewNode {
     let spec = NodeSpec { role: role(host), ..NodeSpec::default() };
-    NewNode { id: node_id(host), spec, description: description(host) }
+    NewNode { id: node_id(host, 0), spec, description: description(host) }
 }
 
 /// Notes when this manager begins and ends to lead.

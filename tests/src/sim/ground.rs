@@ -87,7 +87,13 @@ impl Ground for SimGround {
                     Some(Answer::Api(Err(status))) if !is_open(status.code()) => {
                         return Err(status);
                     }
-                    Some(Answer::Api(_) | Answer::Raft(_) | Answer::Taken | Answer::Refused)
+                    Some(
+                        Answer::Api(_)
+                        | Answer::Raft(_)
+                        | Answer::Local(_)
+                        | Answer::Taken
+                        | Answer::Refused,
+                    )
                     | None => tokio::time::sleep(RETRY).await,
                 }
             }

@@ -69,7 +69,6 @@ impl Host {
         self.starts += 1;
         self.site.note(format!("starts ({})", self.starts));
         let runtime = runtime();
-        self.slots = Slots::empty();
         runtime.spawn(daemon::run(self.site.clone(), self.slots.clone(), self.starts));
         self.runtime = Some(runtime);
         self.condition = Condition::Running;
@@ -79,7 +78,7 @@ impl Host {
     pub(super) fn kill(&mut self, death: Death) {
         let Some(runtime) = self.runtime.take() else { return };
         self.site.note(format!("dies: {death:?}"));
-        self.site.disk.crash();
+        self.site.home.raft().crash();
         self.condition = Condition::Dead(death);
         drop(runtime);
         self.slots.manager.store(None);
@@ -87,6 +86,18 @@ impl Host {
         match death {
             Death::Killed => {}
             Death::PowerCut => self.site.machine.lose_power(),
+        }
+    }
+
+    /// A dead machine is made anew: nothing that was on it is left.
+    pub(super) fn wipe(&mut self) {
+        self.kill(Death::PowerCut);
+        self.site.note("is wiped");
+        self.site.home.erase();
+        self.site.machine.wipe();
+        for entry in std::fs::read_dir(self.site.dir.path()).into_iter().flatten().flatten() {
+            // What cannot be removed is found by the next start, which then fails.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 

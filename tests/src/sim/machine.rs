@@ -146,6 +146,12 @@ impl Machine {
         }
     }
 
+    /// Everything is lost, what was on the disk too.
+    pub(super) fn wipe(&self) {
+        self.lose_power();
+        self.lock().containers.clear();
+    }
+
     /// Somebody makes a network namespace; gives its path.
     pub(super) fn open_namespace(&self) -> PathBuf {
         let mut inner = self.lock();

@@ -6,19 +6,24 @@
 //! are done to all of them. A seed fixes everything that happens, so a run that fails can be repeated.
 //!
 //! Reading order: [`world`] (the run), `chaos`, `host`, `daemon`, `net`, `link`, `machine`, `client`,
-//! `audit` (checks all the time), `rest` (checks at the end).
+//! `operator`, `audit` (checks all the time), `rest` (checks at the end).
 
 mod audit;
+mod book;
+mod caller;
 mod chaos;
 mod client;
 mod clock;
 mod daemon;
 mod ground;
+mod home;
 mod host;
 mod kernel;
 mod link;
+mod local;
 mod machine;
 mod net;
+mod operator;
 mod request;
 mod rest;
 mod runtime;
@@ -29,10 +34,10 @@ use std::{net::SocketAddr, time::Duration};
 
 pub use world::{Ending, run};
 
-/// Hosts that are managers; they are workers, too.
+/// Hosts that are managers at first; they are workers, too.
 const MANAGERS: u8 = 3;
 /// All hosts.
-const HOSTS: u8 = 5;
+const HOSTS: u8 = 8;
 /// How much a host lives through at a time, and the shortest time that a message takes.
 const TICK: Duration = Duration::from_millis(5);
 /// How long a manager waits for somebody to lead before it sends a caller away.

@@ -18,6 +18,7 @@ use weft_model::NodeId;
 use super::{
     TICK,
     clock::{SimClock, millis},
+    local::{Local, Verdict},
     request::{Call, Reply},
 };
 
@@ -31,6 +32,8 @@ pub(super) enum Parcel {
     Raft { call: u64, sender: u64, bytes: Bytes },
     /// From a client to a manager, perhaps by way of another one.
     Api { call: u64, client: HostId, hops: u8, body: Call },
+    /// From an administrator to a daemon.
+    Local { call: u64, body: Local },
     /// From a worker to a manager: a stream to be taken.
     Open { call: u64, link: u64, node: NodeId, hops: u8 },
     /// Back to who has asked.
@@ -42,6 +45,7 @@ pub(super) enum Parcel {
 pub(super) enum Answer {
     Raft(Bytes),
     Api(Reply),
+    Local(Verdict),
     /// The stream is open.
     Taken,
     /// There is nobody at that address.
@@ -248,6 +252,8 @@ impl Drop for Asked {
 pub(super) struct Wire {
     pub(super) net: Net,
     pub(super) host: HostId,
+    /// Of the manager, as its certificate has it.
+    pub(super) number: u64,
 }
 
 impl Transport for Wire {
@@ -265,12 +271,12 @@ impl Transport for Wire {
         let Some(host) = super::host_at(&address) else {
             return Err(unreachable("no host has this address"));
         };
-        let sender = u64::from(self.host);
+        let sender = self.number;
         let asked =
             self.net.ask(self.host, host, |call| Parcel::Raft { call, sender, bytes: request });
         match asked.answer(deadline).await {
             Some(Answer::Raft(bytes)) => Ok(bytes),
-            Some(Answer::Api(_) | Answer::Taken) => {
+            Some(Answer::Api(_) | Answer::Local(_) | Answer::Taken) => {
                 Err(unreachable("an answer to another question"))
             }
             Some(Answer::Refused) => Err(unreachable("connection refused")),

@@ -1,13 +1,24 @@
 //! What clients ask of managers: the calls of the public services, without the wire.
 
 use tonic::{Code, Request, Status};
-use weft_manager::{Manager, ManagerSlot, api::Api, gate::Caller};
-use weft_model::{AttachmentId, NodeId, spec::Role};
-use weft_proto::v1::{
-    AttachForeignRequest, CreateNetworkRequest, CreateServiceRequest, DetachForeignRequest,
-    ForeignReadyRequest, GetServiceRequest, RemoveNetworkRequest, RemoveServiceRequest,
-    ServiceSpec, UpdateServiceRequest, dispatcher_service_server::DispatcherService,
-    network_service_server::NetworkService, service_service_server::ServiceService,
+use weft_manager::{
+    Manager, ManagerSlot,
+    api::Api,
+    gate::{Caller, Credential, Origin},
+};
+use weft_model::{
+    AttachmentId, Command, NodeId, Proposal, RequestId, command::NewNode, spec::Role,
+};
+use weft_proto::{
+    convert::status::refused,
+    v1::{
+        AttachForeignRequest, CreateNetworkRequest, CreateServiceRequest, DetachForeignRequest,
+        ForeignReadyRequest, GetServiceRequest, RemoveNetworkRequest, RemoveNodeRequest,
+        RemoveServiceRequest, RollbackServiceRequest, Service, ServiceSpec, UpdateNodeRequest,
+        UpdateServiceRequest, dispatcher_service_server::DispatcherService,
+        network_service_server::NetworkService, node_service_server::NodeService,
+        service_service_server::ServiceService,
+    },
 };
 
 use super::net::{Answer, HostId, Net, Parcel};
@@ -21,13 +32,27 @@ pub(super) enum Call {
     UpdateService(UpdateServiceRequest),
     RemoveService(RemoveServiceRequest),
     GetService(GetServiceRequest),
+    RollbackService(RollbackServiceRequest),
+    UpdateNode(UpdateNodeRequest),
+    RemoveNode(RemoveNodeRequest),
+    Join { request: String, node: NewNode, secret: [u8; 16] },
     AttachForeign { node: NodeId, request: AttachForeignRequest },
     ForeignReady { node: NodeId, id: AttachmentId },
     DetachForeign { node: NodeId, id: AttachmentId },
 }
 
-/// What came of it: the service's spec where there is one.
-pub(super) type Reply = Result<Option<ServiceSpec>, Status>;
+/// What came of a call that was done.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    Nothing,
+    /// The service as it is now.
+    Service(Box<ServiceSpec>),
+    /// The number of a node that was let in.
+    Number(u64),
+}
+
+/// What an asker gets.
+pub(super) type Reply = Result<Shown, Status>;
 
 /// A manager that takes a call and does not lead hands it on at most once.
 const HOPS_MAX: u8 = 1;
@@ -83,40 +108,77 @@ pub(super) async fn leader(manager: &Manager, own: HostId) -> Option<HostId> {
 }
 
 async fn perform(manager: &Manager, api: &Api, call: Call) -> Reply {
+    let nothing = Shown::Nothing;
+    let service = |service: Option<Service>| {
+        let spec = service.and_then(|service| service.spec);
+        spec.map_or(Shown::Nothing, |spec| Shown::Service(Box::new(spec)))
+    };
     match call {
         Call::CreateNetwork(request) => {
-            NetworkService::create(api, Request::new(request)).await.map(|_| None)
+            NetworkService::create(api, Request::new(request)).await.map(|_| nothing)
         }
         Call::RemoveNetwork(request) => {
-            NetworkService::remove(api, Request::new(request)).await.map(|_| None)
+            NetworkService::remove(api, Request::new(request)).await.map(|_| nothing)
         }
         Call::CreateService(request) => {
             let made = ServiceService::create(api, Request::new(request)).await?;
-            Ok(made.into_inner().service.and_then(|service| service.spec))
+            Ok(service(made.into_inner().service))
         }
         Call::UpdateService(request) => {
             let changed = ServiceService::update(api, Request::new(request)).await?;
-            Ok(changed.into_inner().service.and_then(|service| service.spec))
+            Ok(service(changed.into_inner().service))
+        }
+        Call::RollbackService(request) => {
+            let changed = ServiceService::rollback(api, Request::new(request)).await?;
+            Ok(service(changed.into_inner().service))
         }
         Call::RemoveService(request) => {
-            ServiceService::remove(api, Request::new(request)).await.map(|_| None)
+            ServiceService::remove(api, Request::new(request)).await.map(|_| nothing)
         }
         Call::GetService(request) => {
             let got = ServiceService::get(api, Request::new(request)).await?;
-            Ok(got.into_inner().service.and_then(|service| service.spec))
+            Ok(service(got.into_inner().service))
         }
+        Call::UpdateNode(request) => {
+            NodeService::update(api, by_administrator(request)).await.map(|_| nothing)
+        }
+        Call::RemoveNode(request) => {
+            NodeService::remove(api, by_administrator(request)).await.map(|_| nothing)
+        }
+        Call::Join { request, node, secret } => join(manager, &request, node, secret).await,
         Call::AttachForeign { node, request } => {
-            api.attach_foreign(from(manager, node, request)?).await.map(|_| None)
+            api.attach_foreign(from(manager, node, request)?).await.map(|_| nothing)
         }
         Call::ForeignReady { node, id } => {
             let request = ForeignReadyRequest { id: id.to_string() };
-            api.foreign_ready(from(manager, node, request)?).await.map(|_| None)
+            api.foreign_ready(from(manager, node, request)?).await.map(|_| nothing)
         }
         Call::DetachForeign { node, id } => {
             let request = DetachForeignRequest { id: id.to_string() };
-            api.detach_foreign(from(manager, node, request)?).await.map(|_| None)
+            api.detach_foreign(from(manager, node, request)?).await.map(|_| nothing)
         }
     }
+}
+
+/// A request over the socket of a manager's own machine.
+fn by_administrator<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let origin = Origin { credential: Credential::Local, source: None, asked: None };
+    request.extensions_mut().insert(origin);
+    request
+}
+
+/// Lets a node in, without the certificates: what the state says of it is what counts here.
+async fn join(manager: &Manager, request: &str, node: NewNode, secret: [u8; 16]) -> Reply {
+    let id = node.id;
+    let now = manager.view().now();
+    let commands = vec![Command::AddNode { node, secret }];
+    let proposal = Proposal { request: RequestId::new(request), now, commands };
+    let written = manager.store().propose(proposal).await;
+    let (_, outcome) = written.map_err(|error| Status::unavailable(error.to_string()))?;
+    outcome.into_result().map_err(|error| refused(&error))?;
+    let number = manager.view().node(id).map(|node| node.number);
+    number.map(Shown::Number).ok_or_else(|| Status::failed_precondition("it was removed again"))
 }
 
 /// A request of a node, which the gate lets in if it is a member.

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_model::{State, TaskState, spec::Mode};
+use weft_model::{
+    State, TaskState,
+    object::Holder,
+    spec::{Mode, Role},
+};
 use weft_overlay::{Completeness, Driver, Object, Place, Scope};
 use weft_worker::{
-    container::Phase,
-    desired::{LocalSandboxes, Sorted},
+    attach::{Phase, WayOut},
+    container,
+    desired::{LocalSandbox, LocalSandboxes, Sorted},
     plumbing::Source,
     tasks,
 };
 
-use super::{
-    daemon::{host_name, node_id},
-    host::Host,
-};
+use super::{book::Entries, daemon::host_name, host::Host};
 
 /// Addresses of a network that more than one sandbox has.
 pub(super) fn doubled(hosts: &[Host]) -> Vec<String> {
@@ -37,6 +39,66 @@ pub(super) fn doubled(hosts: &[Host]) -> Vec<String> {
                 }
             }
         }
+    }
+    found
+}
+
+/// Tasks whose containers run on more than one machine.
+pub(super) fn cloned(hosts: &[Host]) -> Vec<String> {
+    let (mut places, mut found) = (BTreeMap::new(), Vec::new());
+    for host in hosts {
+        for (id, container) in &host.site.machine.lock().containers {
+            if container.phase == container::Phase::Running
+                && let Some(other) = places.insert(id.clone(), host.id())
+            {
+                found.push(format!("{id} runs on n{other} and on n{}", host.id()));
+            }
+        }
+    }
+    found
+}
+
+/// Nodes that are not what was asked for, as far as the book and the machines say.
+pub(super) fn nodes(hosts: &[Host], state: &State, entries: &Entries) -> Vec<String> {
+    let mut found = Vec::new();
+    for host in hosts {
+        let (name, entry) = (host_name(host.id()), entries.nodes[&host.id()]);
+        let Some(node) = state.node(entry.node).filter(|node| host.site.home.is(node.id)) else {
+            found.push(format!("{name} is another node than it was"));
+            continue;
+        };
+        let (role, availability) = (node.spec.role, node.spec.availability);
+        if (role, availability) != (entry.role, entry.availability) {
+            found.push(format!("{name} is {role:?} and {availability:?}, not as {entry:?}"));
+        }
+        let manages = host.slots.manager.load().is_some();
+        if manages != (role == Role::Manager) {
+            found.push(format!("{name} is a {role:?}; manages: {manages}"));
+        }
+    }
+    if state.nodes().count() != hosts.len() {
+        found.push(format!("{} nodes on {} machines", state.nodes().count(), hosts.len()));
+    }
+    found
+}
+
+/// What was attached and is not, and what is attached and should not be.
+pub(super) fn attachments(hosts: &[Host], state: &State, entries: &Entries) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut wanted = BTreeSet::new();
+    for (name, entry) in &entries.attachments {
+        let host = hosts.iter().find(|host| host.id() == entry.host);
+        let there =
+            host.is_some_and(|host| host.site.machine.lock().namespaces.contains_key(&entry.path));
+        // A namespace that has ended takes its attachment with it.
+        if there {
+            wanted.insert(name.clone());
+        }
+    }
+    let present: BTreeSet<_> = state.foreigners().map(|foreign| foreign.name.clone()).collect();
+    for name in wanted.symmetric_difference(&present) {
+        let what = if wanted.contains(name) { "is lost" } else { "was never made or is gone" };
+        found.push(format!("attachment {name} {what}"));
     }
     found
 }
@@ -74,7 +136,9 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
     let Some(worker) = host.slots.worker.load_full() else {
         return vec!["no worker".to_owned()];
     };
-    let node = node_id(host.id());
+    let Some(node) = host.site.home.member().map(|member| member.node) else {
+        return vec!["not a member".to_owned()];
+    };
     if !state.node(node).is_some_and(|node| node.in_touch()) {
         return vec!["not in touch".to_owned()];
     }
@@ -91,7 +155,7 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
     let containers = host.site.machine.lock().found();
     let running: BTreeMap<_, _> = containers
         .iter()
-        .filter(|container| container.status.phase == Phase::Running)
+        .filter(|container| container.status.phase == container::Phase::Running)
         .map(|container| (container.id.to_string(), container))
         .collect();
     let live: BTreeSet<_> = sorted
@@ -112,9 +176,29 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
         found.push(format!("container {} is left over", container.id));
     }
     let (leftovers, _) = tasks::sort_found(containers);
+    let attached = worker.keeper().intents();
+    let intents: BTreeSet<_> = attached.iter().map(|intent| intent.id).collect();
+    let assigned: BTreeSet<_> = sorted.foreigners.keys().copied().collect();
+    if intents != assigned || attached.iter().any(|intent| intent.phase != Phase::Attached) {
+        found.push(format!("attached are {attached:?}, the state has {assigned:?}"));
+    }
+    for foreign in sorted.foreigners.values().filter(|foreign| !foreign.ready) {
+        found.push(format!("attachment {} is not ready", foreign.name));
+    }
+    let attached = attached.into_iter().map(|intent| {
+        let local = LocalSandbox {
+            netns: intent.netns,
+            dns_port: None,
+            attachments: vec![intent.id],
+            ifname: Some(intent.ifname),
+            default_gateway: intent.way_out == WayOut::Ours,
+        };
+        (Holder::Foreign(intent.id), local)
+    });
     let local: LocalSandboxes = tasks::adopted(&leftovers)
         .into_iter()
         .map(|(task, plumbed)| (task, plumbed.local))
+        .chain(attached)
         .collect();
     let kernel = host.site.machine.lock().kernel.clone();
     let mut driver = Driver::new(kernel);

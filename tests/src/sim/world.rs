@@ -1,7 +1,7 @@
 //! One run: a cluster is formed, harmed while clients use it, left in peace, and looked at.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,28 +16,33 @@ use weft_manager::{
     Manager,
     ca::{Authority, Subject},
 };
-use weft_model::object::NodeState;
+use weft_model::{object::NodeState, spec::Role};
 use weft_proto::tls::{LiveIdentity, Role as TlsRole};
 
 use super::{
     HOSTS, MANAGERS, TICK,
     audit::Audit,
+    book::{Book, Certainty},
+    caller::{CLIENTS, Caller},
     chaos::{self, Fault},
-    client::{Book, CLIENTS, Certainty, Client, essence},
+    client::{Client, essence},
     clock::{SimClock, millis},
-    daemon::{Site, host_name, node_id},
+    daemon::{Site, first_member, host_name, node_id},
+    home::Home,
     host::{self, Death, Host},
     link::{Links, Liveness},
+    local,
     machine::Machine,
     net::{Answer, Arrival, HostId, Net, Parcel, Weather},
+    operator::{Operator, Orders},
     request, rest,
     trace::Trace,
 };
 
 /// How long the cluster may take to form.
 const FORMING: Duration = Duration::from_secs(30);
-/// How long it is harmed.
-const CHAOS: Duration = Duration::from_secs(20);
+/// How long it is harmed; in a soak longer.
+const CHAOS: (Duration, Duration) = (Duration::from_secs(14), Duration::from_secs(40));
 /// How long it may take to be at rest again.
 const HEALING: Duration = Duration::from_secs(60);
 /// How often it is looked whether the cluster is as it should be.
@@ -75,6 +80,8 @@ struct World {
     book: Book,
     /// Set when clients make no more calls.
     stop: Arc<AtomicBool>,
+    /// What the operator has done to machines.
+    orders: Orders,
     /// What is done at a time, in the order in which it was decided.
     agenda: BTreeMap<(u64, u64), Fault>,
     planned: u64,
@@ -100,7 +107,7 @@ impl World {
                     audit: audit.clone(),
                     identity: identity.clone(),
                     links: links.clone(),
-                    disk: Default::default(),
+                    home: Home::new(first_member(id)),
                     dir: Arc::new(directory()),
                     machine: Machine::new(clock.clone(), random.random()),
                     skew: random.random_range(-SKEW..=SKEW),
@@ -117,8 +124,9 @@ impl World {
             audit,
             hosts,
             clients: host::runtime(),
-            book: Book::default(),
+            book: Book::new(),
             stop: Arc::default(),
+            orders: Orders::default(),
             agenda: BTreeMap::new(),
             planned: 0,
             kernel_changes: 0,
@@ -175,12 +183,15 @@ impl World {
             let fault = entry.remove();
             self.inflict(fault);
         }
+        while let Some(order) = self.orders.take() {
+            self.inflict(order);
+        }
         self.hosts.iter().for_each(|host| host.site.machine.tick());
         let asleep: Vec<_> = self.hosts.iter().filter(|h| h.is_asleep()).map(Host::id).collect();
         for arrival in self.net.arrived(|host| asleep.contains(&host)) {
             self.deliver(arrival);
         }
-        self.watch_addresses();
+        self.watch_machines();
         self.links.tick(|host| self.host(host).map_or(Liveness::Gone, Host::liveness));
         self.hosts.iter().for_each(Host::tick);
         self.clients.block_on(async { tokio::time::sleep(TICK).await });
@@ -211,19 +222,32 @@ impl World {
                 let (net, slot) = (self.net.clone(), Arc::clone(&host.slots.manager));
                 host.spawn(request::take((net, to), slot, (call, client, hops, body)));
             }
+            (Parcel::Local { call, body }, Some(host)) => {
+                let (net, worker) = (self.net.clone(), Arc::clone(&host.slots.worker));
+                host.spawn(local::take((net, to), worker, (call, body)));
+            }
             (Parcel::Open { call, link, node, hops }, Some(host)) => {
                 let slot = Arc::clone(&host.slots.manager);
                 host.spawn(self.links.clone().take(slot, to, (call, link, node, hops)));
             }
-            // Only managers are asked.
-            (Parcel::Raft { .. } | Parcel::Api { .. } | Parcel::Open { .. }, None) => {}
+            // Only hosts are asked.
+            (
+                Parcel::Raft { .. }
+                | Parcel::Api { .. }
+                | Parcel::Local { .. }
+                | Parcel::Open { .. },
+                None,
+            ) => {}
         }
     }
 
     /// The machine is there, the daemon is not.
     fn refuse(&self, from: HostId, to: HostId, parcel: &Parcel) {
         match parcel {
-            Parcel::Raft { call, .. } | Parcel::Api { call, .. } | Parcel::Open { call, .. } => {
+            Parcel::Raft { call, .. }
+            | Parcel::Api { call, .. }
+            | Parcel::Local { call, .. }
+            | Parcel::Open { call, .. } => {
                 let refused = Parcel::Answer { call: *call, answer: Answer::Refused };
                 self.net.send(to, from, refused);
             }
@@ -265,23 +289,32 @@ impl World {
     }
 
     fn start_clients(&self) {
-        for number in 1..=CLIENTS_COUNT {
+        let caller = |name: &str, number: u64| {
+            let random = StdRng::seed_from_u64(self.hosts[0].site.seed.wrapping_add(number));
             let (net, trace) = (self.net.clone(), self.trace.clone());
-            let seed = self.hosts[0].site.seed;
-            let client = Client::new(
-                (number, seed),
-                (net, trace),
-                self.book.clone(),
-                Arc::clone(&self.stop),
-            );
+            Caller::new(name, net, trace, self.book.clone(), random)
+        };
+        for number in 1..=CLIENTS_COUNT {
+            let machines = self.hosts.iter().map(|host| host.site.machine.clone()).collect();
+            let caller = caller(&format!("c{number}"), number);
+            let client = Client { caller, stop: Arc::clone(&self.stop), machines, made: 0 };
             self.clients.spawn(client.run());
         }
+        let machines = self.hosts.iter().map(|h| (h.site.home.clone(), h.slots.clone())).collect();
+        let operator = Operator {
+            caller: caller("op", 0),
+            stop: Arc::clone(&self.stop),
+            orders: self.orders.clone(),
+            machines,
+        };
+        self.clients.spawn(operator.run());
     }
 
     // ---- harming
 
     fn harm(&mut self) {
-        let end = self.clock.now() + millis(CHAOS);
+        let chaos = if crate::soak() { CHAOS.1 } else { CHAOS.0 };
+        let end = self.clock.now() + millis(chaos);
         while self.clock.now() < end && self.trace.violations().is_empty() {
             if self.agenda.is_empty() || self.random.random_ratio(1, 400) {
                 for (after, fault) in chaos::next(&mut self.random) {
@@ -301,6 +334,7 @@ impl World {
         match fault {
             Fault::Kill(host, death) => self.host_mut(host).kill(death),
             Fault::Start(host) => self.host_mut(host).start(),
+            Fault::Wipe(host) => self.host_mut(host).wipe(),
             Fault::Pause(host) => self.host_mut(host).pause(),
             Fault::Resume(host) => self.host_mut(host).resume(),
             Fault::Split(hosts) => self.split(&hosts),
@@ -323,7 +357,7 @@ impl World {
             }
             Fault::SlowDisk(host, takes) => {
                 self.trace.note(&host_name(host), format!("syncs in {takes:?}"));
-                self.host_mut(host).site.disk.set_sync_time(takes);
+                self.host_mut(host).site.home.set_sync_time(takes);
             }
             Fault::Refusals(host) => {
                 self.trace.note(&host_name(host), "its kernel will refuse");
@@ -363,12 +397,12 @@ impl World {
 
     // ---- looking
 
-    /// No two sandboxes have an address of one network, whatever is going on.
-    fn watch_addresses(&mut self) {
+    /// No two sandboxes have an address of one network, and no task runs twice, whatever is going on.
+    fn watch_machines(&mut self) {
         let changes = self.hosts.iter().map(|host| host.site.machine.lock().changes).sum();
         if changes != self.kernel_changes {
             self.kernel_changes = changes;
-            for what in rest::doubled(&self.hosts) {
+            for what in rest::doubled(&self.hosts).into_iter().chain(rest::cloned(&self.hosts)) {
                 self.trace.violated("all", what);
             }
         }
@@ -386,9 +420,15 @@ impl World {
         };
         let (state, voters) = (leader.view(), leader.store().voters());
         let mut found = rest::services(&state);
+        let entries = self.book.entries();
+        found.extend(rest::nodes(&self.hosts, &state, &entries));
+        found.extend(rest::attachments(&self.hosts, &state, &entries));
+        let wanted = state.nodes().filter(|node| node.spec.role == Role::Manager);
+        let wanted: BTreeSet<u64> = wanted.map(|node| node.number).collect();
         for (host, manager) in self.managers() {
-            if manager.store().voters() != voters || voters.len() != usize::from(MANAGERS) {
-                found.push(format!("n{host} has other members: {:?}", manager.store().voters()));
+            let own: BTreeSet<u64> = manager.store().voters().iter().map(|v| v.number).collect();
+            if manager.store().voters() != voters || own != wanted {
+                found.push(format!("n{host} has members {own:?}, not {wanted:?}"));
             }
             if manager.view().revision() != state.revision() || *manager.view() != *state {
                 found.push(format!("n{host} has another state"));
@@ -413,11 +453,11 @@ impl World {
         for name in networks.iter().filter(|name| !entries.networks.contains_key(*name)) {
             self.trace.violated("all", format!("network {name} was removed or never made"));
         }
-        for (name, (spec, _)) in &entries.services {
+        for (name, entry) in &entries.services {
             let found = state.services().find(|service| service.spec.name == *name);
             let found = found.map(|s| essence(&weft_proto::convert::service::spec(&s.spec)));
-            if found.as_ref() != Some(&essence(spec)) {
-                let asked = essence(spec);
+            if found.as_ref() != Some(&essence(&entry.spec)) {
+                let asked = essence(&entry.spec);
                 self.trace.violated("all", format!("service {asked:?} is {found:?}"));
             }
         }
@@ -432,12 +472,13 @@ impl World {
     fn end(self) -> Ending {
         let (audit, entries) = (self.audit.figures(), self.book.entries());
         let figures = format!(
-            "{} ms simulated, revision {}, {} states checked and {} compared, {} calls \
-             acknowledged, {} refused, {} retried",
+            "{} ms simulated, revision {}, {} states checked and {} compared, {} tasks followed \
+             others, {} calls acknowledged, {} refused, {} retried",
             self.clock.now(),
             audit.revision,
             audit.checked,
             audit.compared,
+            audit.followers,
             entries.acknowledged,
             entries.refused,
             entries.retried,
@@ -458,7 +499,7 @@ fn identity() -> LiveIdentity {
     let now = SystemTime::now();
     let cluster = "c1".repeat(32);
     let authority = Authority::create(&cluster, now).expect("a name of 64 hex digits is good");
-    let subject = Subject { role: TlsRole::Manager, node_id: node_id(1).to_string() };
+    let subject = Subject { role: TlsRole::Manager, node_id: node_id(1, 0).to_string() };
     let day = Duration::from_secs(24 * 3600);
     let identity = authority.issue_identity(&subject, day, now);
     LiveIdentity::new(identity.expect("the authority signs for its own cluster"))
