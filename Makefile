@@ -9,13 +9,16 @@ UNIT_DIR ?= /etc/systemd/system
 # A second copy of the checkout may run its own demo beside the first: see deploy/demo/demo.sh.
 DEMO := deploy/demo/demo.sh
 
-.PHONY: help setup build demo demo-shell demo-down test check fix bench soak install uninstall
+.PHONY: help setup setup-lab build demo demo-shell demo-down lab-vms lab-shell test check fix bench soak install uninstall
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the tools that are missing (apt)
 	@deploy/setup.sh
+
+setup-lab:
+	@deploy/setup.sh lab
 
 build: ## Build the binary, target/debug/weft
 	$(CARGO) build -p weft
@@ -29,10 +32,16 @@ demo-shell: ## A shell on a host of the demo (HOST=n1)
 demo-down: ## Remove the demo
 	@$(DEMO) down
 
-test: setup build ## Run all tests (as root: they make network namespaces)
+lab-vms: setup-lab build ## Start virtual machines (VMS=3) and a cluster of them, and show it
+	@deploy/lab/vm run --vms $(or $(VMS),3) deploy/lab/cluster.sh
+
+lab-shell: setup-lab build ## The same, then a shell on the first machine
+	@deploy/lab/vm shell --vms $(or $(VMS),3) deploy/lab/cluster.sh
+
+test: setup-lab build ## Run all tests (as root: they make network namespaces)
 	@deploy/test.sh
 
-soak: setup build ## Run all tests, the long ones too
+soak: setup-lab build ## Run all tests, the long ones too
 	@WEFT_SOAK=1 deploy/test.sh
 
 check: setup ## Formatting, lints and the arrows between the crates; writes nothing

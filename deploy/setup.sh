@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what the build, the demo and the tests call, if it is missing. Needs apt and root only then.
+# Installs what the build and the demo call, if it is missing; `setup.sh lab` also what the VM lab calls,
+# and with it the tests. Needs apt and root only then.
 set -euo pipefail
 
 # Command : package that has it.
