@@ -7,6 +7,8 @@ use crate::store::{ProposeError, ReadError, Status as StoreStatus};
 
 /// What a caller can do when nothing is known to have changed.
 const RETRY: &str = "retry with the same request id";
+/// The same when the disks are full.
+const MAKE_ROOM: &str = "make room where the managers' state directories are, and retry";
 
 /// A write that was not added, or of which it is not known.
 pub(crate) fn write_failed(error: &ProposeError) -> Status {
@@ -16,11 +18,15 @@ pub(crate) fn write_failed(error: &ProposeError) -> Status {
         | ProposeError::Unknown { .. }
         | ProposeError::Fatal(_)
         | ProposeError::Closed => Code::Unavailable,
-        ProposeError::Overloaded { .. } => Code::ResourceExhausted,
+        ProposeError::Overloaded { .. }
+        | ProposeError::NoRoom { .. }
+        | ProposeError::NoRoomElsewhere { .. } => Code::ResourceExhausted,
         ProposeError::TooBig { .. } => Code::InvalidArgument,
         ProposeError::Encode { .. } => Code::Internal,
     };
-    let hint = (code == Code::Unavailable).then_some(RETRY);
+    let no_room =
+        matches!(error, ProposeError::NoRoom { .. } | ProposeError::NoRoomElsewhere { .. });
+    let hint = if no_room { Some(MAKE_ROOM) } else { (code == Code::Unavailable).then_some(RETRY) };
     hinted(code, error.to_string(), hint)
 }
 

@@ -22,7 +22,8 @@ use super::identity::Draws;
 use super::inbox::Inbox;
 use super::machine::{MachineStore, View};
 use super::network::Network;
-use super::parts::{LogInUse, Opened, Parts};
+use super::parts::{LOG_DIR, LogInUse, Opened, Parts};
+use super::room::{Room, Space, majority_has_room};
 use super::runtime::seeded;
 use super::supervise::{self, Signals};
 use super::types::{Blob, Raft, StoredMembership};
@@ -69,25 +70,26 @@ impl<M: Machine> Engine<M> {
             let (config, backend) = (config.clone(), backend.clone());
             move || Parts::open(&config, &backend, draws)
         };
+        let room = Room::new(&backend, LOG_DIR, config.limits.reserve);
         let parts = match backend {
             Backend::Disk(_) => tokio::task::spawn_blocking(opening)
                 .await
                 .map_err(|error| OpenError::Raft { reason: error.to_string() })?,
             Backend::Memory(_) => opening(),
         }?;
-        Self::start(config, parts, transport, rng.random()).await
+        Self::start(config, (parts, room), transport, rng.random()).await
     }
 
     async fn start<T: Transport>(
         config: StoreConfig,
-        parts: Parts,
+        (parts, room): (Parts, Room),
         transport: T,
         seed: u64,
     ) -> Result<Self, OpenError> {
         let Parts { opened, boot, fence } = parts;
         let Opened { files, snapshots, log, work, log_in_use } = opened;
-        let hub =
-            Arc::new(Hub::new(config.cluster_id.clone(), config.number, boot, log.mark(), fence));
+        let (cluster, mark) = (config.cluster_id.clone(), log.mark());
+        let hub = Arc::new(Hub::new(cluster, config.number, boot, room, mark, fence));
         let view = Arc::new(View::default());
         let machine = MachineStore::<M>::new(snapshots, view.clone(), work);
         let network = Network { transport, hub: hub.clone() };
@@ -153,6 +155,7 @@ impl<M: Machine> Engine<M> {
         if size > limit {
             return Err(ProposeError::TooBig { size, limit });
         }
+        self.check_room()?;
         let waited = self.config.deadline;
         let until = Instant::now() + waited;
         let overloaded =
@@ -175,6 +178,28 @@ impl<M: Machine> Engine<M> {
         let outcome = codec::decode("an outcome", &answer.data.0)
             .map_err(|error| ProposeError::Unknown { waited, reason: error.to_string() })?;
         Ok((answer.log_id.index, outcome))
+    }
+
+    /// Refuses what a majority could not keep. Who does not lead leaves that to the leader.
+    fn check_room(&self) -> Result<(), ProposeError> {
+        let short = self.hub.short_of_room();
+        if short.is_empty() || !self.signals.leadership.borrow().is_leader() {
+            return Ok(());
+        }
+        if let Some((free, reserve)) = self.no_room() {
+            return Err(ProposeError::NoRoom { free, reserve });
+        }
+        let voters: Vec<u64> = self.voters().iter().map(|voter| voter.number).collect();
+        if majority_has_room(&voters, &short) {
+            return Ok(());
+        }
+        Err(ProposeError::NoRoomElsewhere { managers: short.into_iter().collect() })
+    }
+
+    /// Bytes that are free and bytes that should be, while this manager's disk is short of room.
+    pub(crate) fn no_room(&self) -> Option<(u64, u64)> {
+        let room = &self.hub.room;
+        (room.space() != Space::Enough).then(|| (room.free(), room.reserve))
     }
 
     pub(crate) async fn read_barrier(&self) -> Result<u64, ReadError> {

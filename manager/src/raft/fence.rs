@@ -113,6 +113,8 @@ pub enum Refusal {
     OutOfOrder { have: u64, got: u64 },
     #[error("the snapshot of {size} bytes is over the limit of {limit}")]
     SnapshotTooBig { size: u64, limit: u64 },
+    #[error("the disk of manager {number} is full: {free} bytes left")]
+    NoRoom { number: u64, free: u64 },
     #[error("the store has stopped: {reason}")]
     Stopped { reason: String },
 }
@@ -132,6 +134,7 @@ impl Refusal {
             | Refusal::UnknownCommand { .. }
             | Refusal::OutOfOrder { .. }
             | Refusal::SnapshotTooBig { .. }
+            | Refusal::NoRoom { .. }
             | Refusal::Stopped { .. } => false,
         }
     }

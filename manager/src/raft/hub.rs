@@ -1,13 +1,14 @@
 //! What every message in and out needs: who this store is, what it remembers of the others, and
 //! whether it may still take part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::fence::{Boot, Fence, Incarnation, Known, Refusal, compare};
 use super::mark::DurableMark;
+use super::room::{Room, Space};
 use super::types::StoredMembership;
 use super::wire::{Body, Request};
 
@@ -17,6 +18,7 @@ pub(crate) struct Hub {
     pub(crate) cluster: String,
     pub(crate) number: u64,
     pub(crate) boot: Boot,
+    pub(crate) room: Room,
     mark: Arc<DurableMark>,
     fence: Mutex<Fence>,
     /// The newest membership in the log, applied or not; kept by a task of the store.
@@ -25,6 +27,8 @@ pub(crate) struct Hub {
     condemned: watch::Sender<Option<Refusal>>,
     /// The last refusal between this manager and each other one, either way.
     refusals: Mutex<BTreeMap<u64, Refusal>>,
+    /// The other managers whose disks were short of room when they last answered.
+    short: Mutex<BTreeSet<u64>>,
 }
 
 impl Hub {
@@ -32,6 +36,7 @@ impl Hub {
         cluster: String,
         number: u64,
         boot: Boot,
+        room: Room,
         mark: Arc<DurableMark>,
         fence: Fence,
     ) -> Self {
@@ -39,11 +44,13 @@ impl Hub {
             cluster,
             number,
             boot,
+            room,
             mark,
             fence: Mutex::new(fence),
             membership: Mutex::default(),
             condemned: watch::Sender::new(None),
             refusals: Mutex::default(),
+            short: Mutex::default(),
         }
     }
 
@@ -111,6 +118,24 @@ impl Hub {
         lock(&self.refusals).remove(&number);
     }
 
+    /// Manager `number` has said how much room its disk has.
+    pub(crate) fn note_space(&self, number: u64, space: Space) {
+        let mut short = lock(&self.short);
+        match space {
+            Space::Enough => drop(short.remove(&number)),
+            Space::Low | Space::Out => drop(short.insert(number)),
+        }
+    }
+
+    /// The managers whose disks are short of room, this one among them.
+    pub(crate) fn short_of_room(&self) -> BTreeSet<u64> {
+        let mut short = lock(&self.short).clone();
+        if self.room.space() != Space::Enough {
+            short.insert(self.number);
+        }
+        short
+    }
+
     pub(crate) fn refusals(&self) -> BTreeMap<u64, Refusal> {
         lock(&self.refusals).clone()
     }
@@ -167,6 +192,10 @@ impl Hub {
     }
 
     fn note_refusal(&self, number: u64, refusal: &Refusal) {
+        // It comes and goes with every other message; the manager itself tells its operator.
+        if matches!(refusal, Refusal::NoRoom { .. }) {
+            return;
+        }
         let mut refusals = lock(&self.refusals);
         if refusals.get(&number) == Some(refusal) {
             return;

@@ -10,6 +10,7 @@ use super::assembly::Assembly;
 use super::codec;
 use super::fence::Refusal;
 use super::hub::Hub;
+use super::room::Space;
 use super::snapshot;
 use super::types::{Raft, Snapshot, TypeConfig};
 use super::wire::{Answer, Body, Request, Response, SnapshotPiece};
@@ -33,7 +34,8 @@ impl<M: Machine> Inbox<M> {
         if let Err(refusal) = &result {
             tracing::debug!(peer = proved, refusal = %refusal, "refused a message");
         }
-        let response = Response { from: self.hub.number, shown: self.hub.shown(), result };
+        let (from, shown, space) = (self.hub.number, self.hub.shown(), self.hub.room.space());
+        let response = Response { from, shown, result, space };
         match codec::encode("an answer", &response) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) => {
@@ -52,6 +54,9 @@ impl<M: Machine> Inbox<M> {
         match request.body {
             Body::Append(rpc) => {
                 check_commands::<M>(&rpc)?;
+                if !rpc.entries.is_empty() {
+                    self.check_room(0)?;
+                }
                 raft.append_entries(rpc).await.map(Answer::Append).map_err(stopped)
             }
             Body::Vote(rpc) => raft.vote(rpc).await.map(Answer::Vote).map_err(stopped),
@@ -63,7 +68,19 @@ impl<M: Machine> Inbox<M> {
         }
     }
 
+    /// Refuses what the disk could not hold: more than `bytes` and the last of the reserve. The leader
+    /// tries again until there is room.
+    fn check_room(&self, bytes: u64) -> Result<(), Refusal> {
+        let (room, number) = (&self.hub.room, self.hub.number);
+        let free = room.free();
+        if room.space() == Space::Out || free < bytes {
+            return Err(Refusal::NoRoom { number, free });
+        }
+        Ok(())
+    }
+
     async fn take_piece(&self, from: u64, piece: SnapshotPiece) -> Result<Answer, Refusal> {
+        self.check_room(piece.total)?;
         let vote = piece.vote;
         let added = {
             let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);

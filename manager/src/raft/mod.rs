@@ -7,6 +7,7 @@
 //! `codec` (bytes with a checksum), `files` and `log` (what is on the disk), `identity` and
 //! `fence` (who may speak at all), `machine` and `snapshot` (the state and its images), `wire`
 //! (messages), `hub` (what every message needs to know), `network` (out) and `inbox` (in),
+//! `room` (on the disk),
 //! `parts`, `engine`, `members` and `supervise` (all of it put together for the store), `recover`.
 
 mod assembly;
@@ -25,6 +26,7 @@ mod members;
 pub(crate) mod network;
 mod parts;
 pub(crate) mod recover;
+pub(crate) mod room;
 pub(crate) mod runtime;
 pub(crate) mod snapshot;
 mod supervise;

@@ -92,6 +92,7 @@ impl<T: Transport> Client<T> {
         if response.from != self.target {
             return Err(refused(&format_args!("manager {} answered", response.from)));
         }
+        self.hub.note_space(self.target, response.space);
         match response.result {
             Ok(answer) => {
                 self.hub.admit(self.target, response.shown).map_err(|refusal| refused(&refusal))?;

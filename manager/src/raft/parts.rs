@@ -13,7 +13,7 @@ use super::snapshot::Snapshots;
 use crate::store::{Backend, IdentityError, OpenError, StoreConfig};
 
 /// Folder of the log in the store's directory.
-const LOG_DIR: &str = "log";
+pub(super) const LOG_DIR: &str = "log";
 /// Folder of the snapshots in the store's directory.
 const SNAPSHOT_DIR: &str = "snapshots";
 

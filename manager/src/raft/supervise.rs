@@ -17,6 +17,7 @@ use super::hub::Hub;
 use super::identity;
 use super::log::invalid;
 use super::machine::Work;
+use super::room::Space;
 use super::types::{Raft, TypeConfig};
 use crate::store::{FatalError, Leadership, Machine, Peer, Role, Timings};
 
@@ -26,6 +27,9 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(2);
 /// A leader that no majority has answered for this many leases (`election_max`) does not say any
 /// more that it leads; by then the others have another one.
 const LOST_AFTER_LEASES: u32 = 2;
+
+/// How often the disk is looked at by a manager that is not asked to write.
+const LOOK_AT_ROOM: Duration = Duration::from_secs(1);
 
 /// What the tasks here tell.
 #[derive(Debug)]
@@ -75,6 +79,7 @@ pub(crate) fn start<M: Machine>(
     tasks.spawn(follow_server(raft.clone(), hub.clone(), signals.clone(), about));
     tasks.spawn(watch_health(raft.clone(), signals.clone()));
     tasks.spawn(stand_down(raft.clone(), hub.clone()));
+    tasks.spawn(watch_room(raft.clone(), hub.clone(), signals.clone(), work));
     tasks.spawn(remember(hub.clone(), files, work));
 }
 
@@ -180,6 +185,53 @@ async fn stand_down<M: Machine>(raft: Raft<M>, hub: Arc<Hub>) {
         raft.runtime_config().elect(false);
         raft.runtime_config().heartbeat(false);
     }
+}
+
+/// Tells when the disk is nearly full, and hands the lead to a manager that has room then.
+async fn watch_room<M: Machine>(raft: Raft<M>, hub: Arc<Hub>, signals: Arc<Signals>, work: Work) {
+    let mut told = Space::Enough;
+    let mut every = tokio::time::interval(LOOK_AT_ROOM);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let room = hub.room.clone();
+        let looked = work.run(move || Ok((room.space(), room.free(), room.keep_ahead()))).await;
+        let Ok((space, free, kept)) = looked else { continue };
+        if space != told {
+            match space {
+                Space::Enough => tracing::info!(free, "the disk has room again"),
+                Space::Low | Space::Out => {
+                    tracing::error!(free, reserve = hub.room.reserve, "the disk is nearly full");
+                }
+            }
+            told = space;
+            if let Err(error) = kept {
+                tracing::warn!(%error, "no blocks can be kept for votes");
+            }
+        }
+        let leads = signals.leadership.borrow().is_leader();
+        if let Some(to) = successor(&raft, &hub).filter(|_| leads && space != Space::Enough) {
+            tracing::warn!(to, "handing the lead to a manager that has room");
+            // The engine is gone if it fails, and that is told elsewhere.
+            let _ = raft.trigger().transfer_leader(to).await;
+        }
+    }
+}
+
+/// The voter with room that is furthest.
+fn successor<M: Machine>(raft: &Raft<M>, hub: &Hub) -> Option<u64> {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let (short, refusals) = (hub.short_of_room(), hub.refusals());
+    let able = |number: &u64| {
+        *number != hub.number && !short.contains(number) && !refusals.contains_key(number)
+    };
+    let matched = metrics.replication.unwrap_or_default();
+    let voters = metrics.membership_config.voter_ids().filter(able);
+    // One that has answered nothing in this term is not known to be there.
+    voters
+        .filter_map(|number| Some((matched.get(&number).copied().flatten()?, number)))
+        .max()
+        .map(|(_, number)| number)
 }
 
 /// Writes down what is remembered of the peers.

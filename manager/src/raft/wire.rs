@@ -9,6 +9,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use super::fence::{Incarnation, Known, Refusal};
+use super::room::Space;
 use super::types::{Blob, TypeConfig, Vote};
 
 /// Longest message given to the transport. gRPC refuses above 4 MiB by default.
@@ -64,6 +65,9 @@ pub(crate) struct Response {
     pub(crate) from: u64,
     pub(crate) shown: Known,
     pub(crate) result: Result<Answer, Refusal>,
+    /// How much room the responder's disk has.
+    #[serde(default)]
+    pub(crate) space: Space,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

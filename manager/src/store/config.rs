@@ -35,7 +35,10 @@ pub struct Timings {
     pub election_max: Duration,
 }
 
-/// When the log is compacted.
+/// Usual reserve: four chunks of the log, or a snapshot of a large cluster twice.
+const RESERVE: u64 = 64 * 1024 * 1024;
+
+/// When the log is compacted, and when it must not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
     /// Entries after the last snapshot that cause the next one.
@@ -46,6 +49,9 @@ pub struct LogLimits {
     pub keep: u64,
     /// Entries by which a learner may be behind when it becomes a voter.
     pub promote_lag: u64,
+    /// Free bytes of the store's file system below which no more is written for callers. It must
+    /// have room for a snapshot and for a chunk of the log.
+    pub reserve: u64,
 }
 
 /// Where a store keeps what must survive.
@@ -83,7 +89,7 @@ impl Default for Timings {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        LogLimits { snapshot_after: 10_000, keep: 10_000, promote_lag: 200 }
+        LogLimits { snapshot_after: 10_000, keep: 10_000, promote_lag: 200, reserve: RESERVE }
     }
 }
 

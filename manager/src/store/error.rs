@@ -65,6 +65,12 @@ pub enum ProposeError {
     /// Not added: too many are waiting.
     #[error("{limit} proposals in flight, no room within {waited:?}")]
     Overloaded { limit: usize, waited: Duration },
+    /// Not added: the leader's disk is nearly full, and nobody can lead in its place.
+    #[error("this manager's disk has {free} bytes left, less than the {reserve} kept in reserve")]
+    NoRoom { free: u64, reserve: u64 },
+    /// Not added: so many disks are nearly full that no majority could keep it.
+    #[error("the disks of managers {managers:?} are nearly full, and no majority is left")]
+    NoRoomElsewhere { managers: Vec<u64> },
     /// It may or may not take effect, now or later; a retry must be recognised by its content.
     #[error("outcome unknown after {waited:?}: {reason}")]
     Unknown { waited: Duration, reason: String },

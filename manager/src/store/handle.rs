@@ -196,6 +196,12 @@ impl<M: Machine> Store<M> {
         self.engine.condemned()
     }
 
+    /// Bytes that are free on the store's disk and bytes that should be, while it is nearly full:
+    /// nothing is written for callers then, and another manager leads if one has room.
+    pub fn no_room(&self) -> Option<(u64, u64)> {
+        self.engine.no_room()
+    }
+
     /// Everything about the store, for showing.
     pub fn status(&self) -> Status {
         self.engine.status()

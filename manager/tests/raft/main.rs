@@ -9,5 +9,6 @@ mod members;
 mod model;
 mod partition;
 mod recovery;
+mod room;
 mod simulation;
 mod support;

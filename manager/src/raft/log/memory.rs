@@ -31,6 +31,8 @@ struct Platter {
     synced_upto: u64,
     sync_takes: Duration,
     sync_fails: bool,
+    /// None: there is always room.
+    free: Option<u64>,
     /// Counts power cuts and openings: a store from before has no disk any more.
     epoch: u64,
 }
@@ -92,6 +94,15 @@ impl MemoryDisk {
     /// Whether syncs fail from now on.
     pub fn set_sync_fails(&self, fails: SyncFails) {
         self.lock().sync_fails = matches!(fails, SyncFails::Yes);
+    }
+
+    /// How many bytes are free from now on, for whoever looks before writing.
+    pub fn set_free(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        self.lock().free.unwrap_or(u64::MAX)
     }
 
     /// An independent disk with the durable content of this one, as a backup would have it.
