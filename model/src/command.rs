@@ -23,11 +23,48 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Proposal {
     /// Names the write, so that a retry finds the first result.
-    pub request: Option<RequestId>,
+    pub request: Option<Named>,
     /// The leader's clock.
     pub now: Time,
     /// What to do.
     pub commands: Vec<Command>,
+}
+
+/// The name of a write, and what was asked for under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "NamedInLog")]
+pub struct Named {
+    /// The caller's name for it.
+    pub id: RequestId,
+    /// What was asked for, if the name itself does not say so.
+    pub digest: Option<Digest>,
+}
+
+/// The first eight bytes of a SHA-256 of a request: enough to tell two requests of one caller apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest(pub u64);
+
+/// A log of before there were digests has the name alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NamedInLog {
+    Alone(RequestId),
+    Both { id: RequestId, digest: Option<Digest> },
+}
+
+impl From<NamedInLog> for Named {
+    fn from(read: NamedInLog) -> Self {
+        match read {
+            NamedInLog::Alone(id) => Self::from(id),
+            NamedInLog::Both { id, digest } => Self { id, digest },
+        }
+    }
+}
+
+impl From<RequestId> for Named {
+    fn from(id: RequestId) -> Self {
+        Self { id, digest: None }
+    }
 }
 
 /// What applying a proposal gave: a result for each command.

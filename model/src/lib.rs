@@ -19,7 +19,7 @@ pub mod time;
 
 pub use assignments::{Assignments, Change};
 pub use check::Violation;
-pub use command::{Applied, Command, Outcome, Proposal};
+pub use command::{Applied, Command, Digest, Named, Outcome, Proposal};
 pub use id::{
     AttachmentId, ClusterId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId,
 };

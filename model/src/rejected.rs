@@ -99,6 +99,9 @@ pub enum Rejected {
     /// A field's value is not allowed.
     #[error("{0}")]
     Invalid(#[from] crate::spec::Invalid),
+    /// A write of that name was another one.
+    #[error("request id reused with a different request")]
+    OtherRequest,
     /// The join token is not valid. One text for every reason that has to do with the secret.
     #[error("the join token is not valid for this cluster")]
     Token,
@@ -125,6 +128,7 @@ impl Rejected {
                 (!hint.is_empty()).then(|| hint.clone())
             }
             Self::Invalid(invalid) => invalid.hint.clone(),
+            Self::OtherRequest => Some("give each request an id of its own".to_owned()),
             Self::Token => Some("on a manager: weft cluster join-token worker|manager".to_owned()),
         }
     }

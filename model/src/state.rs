@@ -40,6 +40,9 @@ type Map<K, V> = RedBlackTreeMapSync<K, Arc<V>>;
 struct Recorded {
     at: Time,
     outcome: Outcome,
+    // A snapshot of before there were any lacks the field.
+    #[serde(default)]
+    digest: Option<Digest>,
 }
 
 /// All objects of the cluster. A clone costs a few reference counts.
@@ -67,8 +70,8 @@ impl State {
     pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Outcome {
         self.revision = index;
         self.now = self.now.max(proposal.now);
-        if let Some(outcome) = proposal.request.as_ref().and_then(|id| self.recorded(id)) {
-            return outcome.clone();
+        if let Some(outcome) = proposal.request.as_ref().and_then(|named| self.repeated(named)) {
+            return outcome;
         }
         let results = proposal.commands.iter().map(|command| self.run_whole(command)).collect();
         let outcome = Outcome { results };
@@ -146,12 +149,23 @@ impl State {
         self.requests.get(request).map(|recorded| &recorded.outcome)
     }
 
-    fn record(&mut self, request: RequestId, outcome: Outcome) {
+    /// What a write gets whose name is known already: the first result if it asks for the same, a
+    /// refusal if it asks for something else.
+    pub fn repeated(&self, named: &Named) -> Option<Outcome> {
+        let first = self.requests.get(&named.id)?;
+        let other = first.digest.zip(named.digest).is_some_and(|(first, now)| first != now);
+        Some(match other {
+            true => Outcome { results: vec![Err(Rejected::OtherRequest)] },
+            false => first.outcome.clone(),
+        })
+    }
+
+    fn record(&mut self, named: Named, outcome: Outcome) {
         if self.requests.size() >= REQUESTS_MAX {
             self.drop_old_requests();
         }
-        let recorded = Recorded { at: self.now, outcome };
-        self.requests.insert_mut(request, Arc::new(recorded));
+        let recorded = Recorded { at: self.now, outcome, digest: named.digest };
+        self.requests.insert_mut(named.id, Arc::new(recorded));
     }
 
     /// Drops the results that are too old, and at least the older half.

@@ -4,6 +4,7 @@ mod container;
 mod name;
 mod network;
 mod node;
+mod option;
 mod run;
 mod service;
 
@@ -11,6 +12,7 @@ pub use container::{Access, ContainerSpec, Health, HealthTest, Limits, Missing, 
 pub use name::{check_device, check_label_count, check_name, escape};
 pub use network::{Driver, NetworkSpec, PoolSpec, Scope};
 pub use node::{Availability, NodeSpec, Role};
+pub use option::{IpvlanMode, MacvlanMode};
 pub use run::{EndpointSpec, Link, NetworkMode, NotAWord, Protocol, PublishSpec, Restart, RunSpec};
 pub use service::{
     EndpointMode, FailureAction, Mode, NetworkUse, Placement, RestartCondition, RestartPolicy,

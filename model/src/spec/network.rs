@@ -169,31 +169,6 @@ impl NetworkSpec {
         Some(Self::new(name, *driver))
     }
 
-    /// Of a bridge: the device asked for.
-    pub fn bridge_name(&self) -> Option<&str> {
-        match self.driver {
-            Driver::Bridge => self.option(&["name", "com.docker.network.bridge.name"]),
-            Driver::Overlay
-            | Driver::Host
-            | Driver::Null
-            | Driver::Macvlan
-            | Driver::Ipvlan
-            | Driver::Ovs => None,
-        }
-    }
-
-    /// The value of the first of these options that is given.
-    fn option(&self, names: &[&str]) -> Option<&str> {
-        names.iter().find_map(|name| self.options.get(*name)).map(String::as_str)
-    }
-
-    /// MTU asked for, by Docker's option or by ours.
-    pub fn mtu(&self) -> Option<u32> {
-        let text =
-            ["mtu", "com.docker.network.driver.mtu"].iter().find_map(|o| self.options.get(*o));
-        text.and_then(|text| text.parse().ok())
-    }
-
     /// Checks every field.
     ///
     /// # Errors
@@ -202,6 +177,10 @@ impl NetworkSpec {
         check_name("network name", &self.name)?;
         if PREDEFINED.iter().any(|name| name.eq_ignore_ascii_case(&self.name)) {
             return Err(Invalid::new("network name", &self.name, "the name is predefined"));
+        }
+        if matches!(self.driver, Driver::Host | Driver::Null) {
+            let reason = "there is only the predefined one";
+            return Err(Invalid::new("--driver", self.driver.word(), reason));
         }
         self.check_body()
     }
@@ -213,6 +192,10 @@ impl NetworkSpec {
     pub fn check_predefined(&self) -> Result<(), Invalid> {
         if !self.is_predefined() {
             return Err(Invalid::new("network name", &self.name, "the name is not predefined"));
+        }
+        if self.driver != Driver::Bridge && !self.pools.is_empty() {
+            let reason = "it has no subnets";
+            return Err(Invalid::new("network", &self.name, reason));
         }
         self.check_body()
     }
@@ -232,34 +215,7 @@ impl NetworkSpec {
         Ok(())
     }
 
-    fn check_options(&self) -> Result<(), Invalid> {
-        for (option, value) in &self.options {
-            match option.as_str() {
-                "mtu" | "com.docker.network.driver.mtu" => self.check_mtu(value)?,
-                // Docker accepts a list of VNIs here; ours are chosen by the leader alone.
-                "com.docker.network.driver.overlay.vxlanid_list" => {
-                    return Err(Invalid::new("option", option, "the VNI is chosen by the cluster"));
-                }
-                "encrypted" => {
-                    return Err(Invalid::new(
-                        "option",
-                        option,
-                        "encrypted overlays are not available in this version",
-                    ));
-                }
-                _ => {
-                    return Err(Invalid::new(
-                        "option",
-                        option,
-                        "unknown for an overlay: must be mtu or com.docker.network.driver.mtu",
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_mtu(&self, value: &str) -> Result<(), Invalid> {
+    pub(super) fn check_mtu(&self, value: &str) -> Result<(), Invalid> {
         let carries_ipv6 =
             self.ipv6 || self.pools.iter().any(|p| matches!(p.subnet, Some(IpNet::V6(_))));
         let least = if carries_ipv6 { MTU_MIN_IPV6 } else { MTU_MIN };
