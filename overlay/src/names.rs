@@ -36,10 +36,7 @@ pub const LINK_GROUP: u32 = 9338;
 /// Number of slots in the VIP map. A change of backends touches slots, never a rule.
 pub const SLOTS: u32 = 64;
 
-/// Address inside a sandbox at which names are asked, as Docker's users expect it.
-pub const RESOLVER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 11);
-
-/// The standard DNS port.
+/// The standard DNS port: inside a sandbox names are asked at 127.0.0.11 (`sandbox.nft`) and this port.
 pub const DNS_PORT: u16 = 53;
 
 /// An Ethernet address.

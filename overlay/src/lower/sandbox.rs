@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Facts, InnerEnd, Wanted, network, network_mtu, vip};
 use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Port, Sandbox};
-use crate::names::{self, DNS_PORT, RESOLVER};
+use crate::names::{self, DNS_PORT};
 use crate::plane::{
     Element, Family, Fdb, Field, Integrity, Link, LinkKind, Object, Objects, PortFlags, Set,
     Setting, Table, put,
@@ -85,14 +85,20 @@ fn basics(sandbox: &Sandbox) -> Objects {
         up: true,
     };
     put(&mut inside, Object::Link("lo".to_owned(), loopback));
+    let bare = sandbox.attachments.is_empty() && sandbox.vips.is_empty();
+    if bare && sandbox.dns_port.is_none() {
+        return inside;
+    }
     put(&mut inside, Object::Table(Table::Sandbox, Integrity::Intact));
     // As in Docker: any user may ping, and bind any port.
     put(&mut inside, setting("net/ipv4/ping_group_range".to_owned(), "0 2147483647"));
     put(&mut inside, setting("net/ipv4/ip_unprivileged_port_start".to_owned(), "0"));
     if let Some(port) = sandbox.dns_port {
-        let end = |port| vec![Field::V4(RESOLVER), Field::Port(port)];
-        let element = Element { set: Set::Resolver, key: end(DNS_PORT), value: end(port) };
-        put(&mut inside, Object::Element(element));
+        let [standard, own] = [DNS_PORT, port].map(|port| vec![Field::Port(port)]);
+        let asked = Element { set: Set::Asked, key: standard.clone(), value: own.clone() };
+        let answered = Element { set: Set::Answered, key: own, value: standard };
+        put(&mut inside, Object::Element(asked));
+        put(&mut inside, Object::Element(answered));
     }
     inside
 }

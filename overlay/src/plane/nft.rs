@@ -153,8 +153,10 @@ sets! {
     Backends4 = Sandbox "backends4" [V4 Number] => [V4];
     /// The same, IPv6.
     Backends6 = Sandbox "backends6" [V6 Number] => [V6];
-    /// Where the resolver's address and port lead.
-    Resolver = Sandbox "resolver" [V4 Port] => [V4 Port];
+    /// The port names are asked at, and the one the resolver listens on.
+    Asked = Sandbox "asked" [Port] => [Port];
+    /// The way back of its answers.
+    Answered = Sandbox "answered" [Port] => [Port];
 }
 
 impl Table {

@@ -55,6 +55,9 @@ fn what_a_hand_breaks_is_told_and_comes_back() {
         "ip route del default",
         "nft flush ruleset",
         "nft flush map inet weft backends4",
+        "nft flush map inet weft asked",
+        "nft flush map inet weft answered",
+        "nft flush chain inet weft names",
     ];
     let broken = in_host.iter().map(|command| (&node.space, command));
     for (space, command) in broken.chain(in_sandbox.iter().map(|command| (&a, command))) {

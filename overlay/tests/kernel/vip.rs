@@ -103,5 +103,6 @@ fn names_are_asked_at_the_resolver_and_port_53_stays_free() {
     let (length, from) = socket.recv_from(&mut buffer).unwrap();
     assert_eq!((&buffer[..length], from.to_string()), (&b"resolver"[..], "127.0.0.11:53".into()));
     assert_eq!(a.ask_tcp("127.0.0.11:53").unwrap(), "resolver 127.0.0.1");
+    assert_eq!(a.sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim(), "0", "tracked");
     assert_eq!(ask_udp(&a.udp("0.0.0.0:0"), "127.0.0.1:53").unwrap(), "somebody");
 }
