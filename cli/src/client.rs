@@ -10,6 +10,7 @@ use weft_proto::{
         attachment_service_client::AttachmentServiceClient,
         cluster_service_client::ClusterServiceClient,
         container_service_client::ContainerServiceClient,
+        local_network_service_client::LocalNetworkServiceClient,
         network_service_client::NetworkServiceClient, node_service_client::NodeServiceClient,
         service_service_client::ServiceServiceClient, task_service_client::TaskServiceClient,
         watch_service_client::WatchServiceClient,
@@ -58,6 +59,8 @@ stubs! {
     nodes -> NodeServiceClient;
     /// Networks.
     networks -> NetworkServiceClient;
+    /// Networks of the node asked.
+    local_networks -> LocalNetworkServiceClient;
     /// Services.
     services -> ServiceServiceClient;
     /// Tasks.

@@ -96,6 +96,23 @@ fn every_command_line_of_the_contract_is_understood() {
         "completion zsh",
         "man /tmp/x",
         "run -h host --rm -it alpine sh",
+        "run -d --name n -h HOST --network shop --network-alias a --ip 10.0.0.5 --ip6 fd00::5 \
+         --mac-address 02:42:0a:00:00:05 --link db:d -p 8080:80 -P --expose 90 -v /a:/b:ro --mount \
+         type=tmpfs,target=/t --tmpfs /run -w /tmp -u root --entrypoint sh --env-file /dev/null -l a=b \
+         --cap-add NET_ADMIN --cap-drop ALL --privileged --sysctl net.core.somaxconn=9 --read-only \
+         --init --stop-timeout 3 -m 64m --cpus 0.5 --pids-limit 20 --health-cmd true --dns 1.1.1.1 \
+         --dns-search a --dns-opt ndots:1 --add-host db:10.0.0.9 -e A=1 --restart always rootfs:/ sh",
+        "run --net host --net-alias a --dns-option b rootfs:/ ls -l --rm",
+        "create --name n rootfs:/ sh",
+        "start -a -i web",
+        "restart -t 3 web",
+        "rm -f web",
+        "wait web",
+        "port web 80/tcp",
+        "p2p a b --subnet 10.1.1.0/30",
+        "system prune -f",
+        "network connect --ip 10.0.0.9 --ip6 fd00::9 --alias a --link db:d shop web",
+        "network disconnect --force shop web",
         "attach --netns /proc/1/ns/net --network blue",
         "cluster ca --rotate",
     ];

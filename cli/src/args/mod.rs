@@ -8,6 +8,7 @@ pub mod container;
 pub mod daemon;
 pub mod network;
 pub mod node;
+pub mod run;
 pub mod service;
 pub mod unsupported;
 pub mod values;
@@ -51,6 +52,27 @@ pub enum Command {
     /// Manage services
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// Run a command in a new container of this node
+    #[command(disable_help_flag = true)]
+    Run(Box<Helped<run::RunArgs>>),
+    /// Make a container of this node and do not start it
+    #[command(disable_help_flag = true)]
+    Create(Box<Helped<run::CreateArgs>>),
+    /// Start containers of this node that do not run
+    Start(run::StartArgs),
+    /// Stop containers of this node and start them again
+    Restart(container::StopArgs),
+    /// Remove containers of this node
+    Rm(run::RmArgs),
+    /// Wait until containers of this node have ended, and print their exit codes
+    Wait(run::WaitArgs),
+    /// Show the published ports of a container of this node
+    Port(run::PortArgs),
+    /// Lay a direct link between two containers of this node
+    P2p(run::P2pArgs),
+    /// Clean up this node
+    #[command(subcommand)]
+    System(run::SystemCommand),
     /// List the containers of this node
     Ps(container::PsArgs),
     /// Show everything about objects of any kind, as JSON
@@ -79,20 +101,6 @@ pub enum Command {
     // Commands of the contract that are not built yet: understood, so that the answer is exact,
     // and hidden, so that the help promises nothing.
     #[command(hide = true, disable_help_flag = true)]
-    Run(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Start(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Restart(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Rm(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Port(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    System(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    P2p(Later),
-    #[command(hide = true, disable_help_flag = true)]
     Events(Later),
     #[command(hide = true, disable_help_flag = true)]
     Top(Later),
@@ -104,6 +112,16 @@ pub enum Command {
     Dns(Later),
     #[command(hide = true, disable_help_flag = true)]
     Ipam(Later),
+}
+
+/// The flags of a command in which `-h` means something else: help has its long form only.
+#[derive(Debug, Args)]
+pub struct Helped<T: Args> {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    pub args: T,
 }
 
 /// Whatever stands behind a command that is not built yet.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use super::{Later, ListArgs, values};
+use super::{ListArgs, values};
 
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
@@ -21,10 +21,10 @@ pub enum NetworkCommand {
     Rm(NetworkRmArgs),
     /// Remove the networks that nobody uses
     Prune(NetworkPruneArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Connect(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Disconnect(Later),
+    /// Put a container of this node on a network
+    Connect(NetworkConnectArgs),
+    /// Take a container of this node off a network
+    Disconnect(NetworkDisconnectArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,4 +98,34 @@ pub struct NetworkPruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkConnectArgs {
+    /// IPv4 address [default: chosen]
+    #[arg(long, value_name = "IP", value_parser = values::address)]
+    pub ip: Option<IpAddr>,
+    /// IPv6 address [default: chosen]
+    #[arg(long, value_name = "IP", value_parser = values::address)]
+    pub ip6: Option<IpAddr>,
+    /// MAC address [default: derived from the addresses]
+    #[arg(long, value_name = "MAC", value_parser = values::run::mac)]
+    pub mac_address: Option<String>,
+    /// What else the container is found by on the network
+    #[arg(long = "alias", value_name = "NAME")]
+    pub aliases: Vec<String>,
+    /// Make another container known to this one: NAME[:ALIAS]
+    #[arg(long, value_name = "NAME[:ALIAS]", value_parser = values::run::link)]
+    pub link: Vec<String>,
+    pub network: String,
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkDisconnectArgs {
+    /// Also a container that is on its way out
+    #[arg(short, long)]
+    pub force: bool,
+    pub network: String,
+    pub container: String,
 }

@@ -35,6 +35,33 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("attach", "tap"),
     ("service logs", "details"),
+    (
+        "run",
+        "annotation attach a blkio-weight blkio-weight-device cgroup-parent cgroupns cpu-period \
+         cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares c cpuset-cpus cpuset-mems detach-keys \
+         device device-cgroup-rule device-read-bps device-read-iops device-write-bps \
+         device-write-iops disable-content-trust domainname gpus group-add health-start-interval \
+         ipc isolation kernel-memory link-local-ip log-driver log-opt memory-reservation \
+         memory-swap memory-swappiness oom-kill-disable oom-score-adj pid platform pull runtime \
+         security-opt shm-size storage-opt ulimit use-api-socket userns uts volume-driver \
+         volumes-from",
+    ),
+    (
+        "create",
+        "annotation attach a blkio-weight blkio-weight-device cgroup-parent cgroupns cpu-period \
+         cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares c cpuset-cpus cpuset-mems \
+         device device-cgroup-rule device-read-bps device-read-iops device-write-bps \
+         device-write-iops disable-content-trust domainname gpus group-add health-start-interval \
+         ipc isolation kernel-memory link-local-ip log-driver log-opt memory-reservation \
+         memory-swap memory-swappiness oom-kill-disable oom-score-adj pid platform pull runtime \
+         security-opt shm-size storage-opt ulimit use-api-socket userns uts volume-driver \
+         volumes-from",
+    ),
+    ("start", "checkpoint checkpoint-dir detach-keys"),
+    ("restart", "signal s"),
+    ("rm", "link l"),
+    ("system prune", "filter volumes"),
+    ("network connect", "driver-opt gw-priority link-local-ip"),
     ("ps", "size s"),
     ("inspect", "size s"),
     ("exec", "detach-keys env-file privileged"),

@@ -1,6 +1,7 @@
 //! Readers of single values. Each says what is wrong with the value, not only that it is.
 
 mod quantity;
+pub mod run;
 #[cfg(test)]
 mod tests;
 
@@ -322,6 +323,8 @@ pub fn mount(text: &str) -> Result<v1::Mount, String> {
             "source" | "src" => mount.source = value.into(),
             "target" | "dst" | "destination" => mount.target = value.into(),
             "readonly" | "ro" => mount.read_only = matches!(value, "true" | "1"),
+            "tmpfs-size" => mount.tmpfs_size = bytes(value)?,
+            "tmpfs-mode" => mount.tmpfs_mode = run::mode(value)?,
             other => return Err(format!("unsupported: {}", shown(other))),
         }
     }

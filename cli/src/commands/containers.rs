@@ -1,11 +1,14 @@
-//! `weft ps`, `stop` and `kill`: the containers of the node asked.
+//! `weft ps` and what is done to containers of the node asked that are there already.
 
 use weft_proto::v1;
 
 use super::{Context, filter::Filters, style};
 use crate::{
-    args::container::{KillArgs, PsArgs, StopArgs},
-    client::Client,
+    args::{
+        container::{KillArgs, PsArgs, StopArgs},
+        run::{P2pArgs, PortArgs, RmArgs, WaitArgs},
+    },
+    client::{Client, request_id},
     docker::{self, Trunc},
     error::{CliError, what},
     output::list,
@@ -95,4 +98,126 @@ pub async fn kill(
             Ok(name.to_owned())
         })
         .await
+}
+
+/// `weft restart`
+pub async fn restart(
+    client: &Client,
+    args: &StopArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let grace =
+        args.timeout.map(|seconds| duration(std::time::Duration::from_secs(seconds.into())));
+    context
+        .each(&args.containers, |name| async move {
+            let container = name.to_owned();
+            let request =
+                v1::RestartContainerRequest { container, grace, request_id: request_id() };
+            let result = client
+                .try_ask(|| {
+                    let (mut stub, request) = (client.containers(), request.clone());
+                    async move { stub.restart(request).await }
+                })
+                .await;
+            result.map_err(|status| client.refused(&what("restart", name), &status))?;
+            Ok(name.to_owned())
+        })
+        .await
+}
+
+/// `weft rm`
+pub async fn rm(client: &Client, args: &RmArgs, context: &mut Context<'_>) -> Result<(), CliError> {
+    let force = args.force;
+    context
+        .each(&args.containers, |name| async move {
+            let container = name.to_owned();
+            let request = v1::RemoveContainerRequest { container, force, request_id: request_id() };
+            let result = client
+                .try_ask(|| {
+                    let (mut stub, request) = (client.containers(), request.clone());
+                    async move { stub.remove(request).await }
+                })
+                .await;
+            result.map_err(|status| client.refused(&what("rm", name), &status))?;
+            Ok(name.to_owned())
+        })
+        .await
+}
+
+/// `weft wait`
+pub async fn wait(
+    client: &Client,
+    args: &WaitArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    context
+        .each(&args.containers, |name| async move {
+            let request = v1::WaitContainerRequest { container: name.to_owned() };
+            let result = client.containers().wait(request).await;
+            let answer = result.map_err(|status| client.refused(&what("wait", name), &status))?;
+            Ok(answer.into_inner().exit_code.to_string())
+        })
+        .await
+}
+
+/// `weft port`
+pub async fn port(
+    client: &Client,
+    args: &PortArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let request = v1::GetContainerRequest { container: args.container.clone() };
+    let answer = client.containers().get(request).await;
+    let what = what("port", &args.container);
+    let answer = answer.map_err(|status| client.refused(&what, &status))?.into_inner();
+    let mut ports = answer.container.unwrap_or_default().ports;
+    ports.sort_by(|a, b| {
+        let key = |p: &v1::PortBinding| {
+            (p.container_port, p.protocol.clone(), p.host_ip.contains(':'), p.host_port)
+        };
+        key(a).cmp(&key(b))
+    });
+    let Some(asked) = &args.port else {
+        for port in &ports {
+            let to = docker::container::host_end(port);
+            context.line(&format!("{}/{} -> {to}", port.container_port, port.protocol))?;
+        }
+        return Ok(());
+    };
+    let (number, protocol) = asked.split_once('/').unwrap_or((asked, "tcp"));
+    let fits = |port: &&v1::PortBinding| {
+        port.container_port.to_string() == number && port.protocol.eq_ignore_ascii_case(protocol)
+    };
+    let found: Vec<_> = ports.iter().filter(fits).collect();
+    if found.is_empty() {
+        let why = format!("no public port {number}/{protocol} published");
+        return Err(CliError::refused(what, crate::output::escape::one_line(&why)));
+    }
+    for port in found {
+        context.line(&docker::container::host_end(port))?;
+    }
+    Ok(())
+}
+
+/// `weft p2p`
+pub async fn p2p(
+    client: &Client,
+    args: &P2pArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let request = v1::ConnectPairRequest {
+        containers: vec![args.first.clone(), args.second.clone()],
+        subnet: args.subnet.map(|subnet| subnet.to_string()).unwrap_or_default(),
+        request_id: request_id(),
+    };
+    let answer = client
+        .ask("p2p", || {
+            let (mut stub, request) = (client.containers(), request.clone());
+            async move { stub.connect_pair(request).await }
+        })
+        .await?;
+    for end in &answer.ends {
+        context.line(&format!("{} {} {}", end.container_name, end.interface, end.address))?;
+    }
+    Ok(())
 }

@@ -1,11 +1,6 @@
 //! `weft exec`: a command in a container, with the user's keyboard, screen and signals.
 
-use std::{future::pending, io::Read};
-
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_proto::v1::{
     ExecRequest, ExecResponse,
@@ -15,6 +10,7 @@ use weft_proto::v1::{
 
 use super::{
     Context,
+    input::{self, Event, Signalled, Signals},
     terminal::{self, Raw},
 };
 use crate::{
@@ -26,8 +22,6 @@ use crate::{
 /// Messages to the daemon that may wait: a reader of the keyboard that is faster than the network
 /// is held back.
 const QUEUE: usize = 16;
-/// Bytes of input in one message.
-const CHUNK: usize = 32 * 1024;
 
 /// Runs the command and takes over its exit code. Every failure of our own is 125.
 pub async fn exec(
@@ -71,10 +65,13 @@ async fn run(client: &Client, args: &ExecArgs, context: &mut Context<'_>) -> Res
     let answer = client.containers().exec(ReceiverStream::new(requests)).await;
     let mut stream = answer.map_err(refused)?.into_inner();
     if args.interactive && !args.detach {
-        spawn_reader(to_daemon.clone());
+        input::spawn_reader(to_daemon.clone(), |event| match event {
+            Event::Bytes(bytes) => message(Request::Stdin(bytes)),
+            Event::Closed => message(Request::StdinClosed(true)),
+        });
     }
     let raw = if args.tty && args.interactive && !args.detach { Some(Raw::enter()?) } else { None };
-    let mut signals = Signals::new(args.tty)?;
+    let mut signals = Signals::ending(args.tty)?;
     loop {
         tokio::select! {
             received = stream.message() => match received.map_err(refused)? {
@@ -88,7 +85,11 @@ async fn run(client: &Client, args: &ExecArgs, context: &mut Context<'_>) -> Res
                         what("exec", &args.container), "the daemon ended the session"));
                 }
             },
-            request = signals.next() => {
+            event = signals.next() => {
+                let request = match event {
+                    Signalled::Resized(size) => Request::Resize(size),
+                    Signalled::Signal(number) => Request::Signal(number),
+                };
                 // A session that has ended is noticed at the other branch.
                 let _ = to_daemon.send(message(request)).await;
             }
@@ -121,81 +122,4 @@ fn show(
         Some(Response::Started(_)) | None => {}
     }
     Ok(None)
-}
-
-/// Reads standard input in a thread of its own, because a read of a terminal cannot be cancelled.
-/// The thread ends with the input, with the session, or with the process.
-fn spawn_reader(to_daemon: mpsc::Sender<ExecRequest>) {
-    std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match input.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(length) => {
-                    let request = message(Request::Stdin(chunk[..length].to_vec()));
-                    if to_daemon.blocking_send(request).is_err() {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        // The session may have ended already.
-        let _ = to_daemon.blocking_send(message(Request::StdinClosed(true)));
-    });
-}
-
-/// Signals that concern the command: the size of the terminal, or, without one, the user's wish to
-/// end it.
-struct Signals {
-    resize: Option<Signal>,
-    interrupt: Option<Signal>,
-    terminate: Option<Signal>,
-}
-
-impl Signals {
-    fn new(tty: bool) -> Result<Self, CliError> {
-        let listen = |kind: SignalKind, wanted: bool| {
-            if wanted { signal(kind).map(Some) } else { Ok(None) }
-        };
-        // With a terminal, Ctrl-C is a key and goes to the command as such.
-        let made = (|| {
-            Ok(Self {
-                resize: listen(SignalKind::window_change(), tty)?,
-                interrupt: listen(SignalKind::interrupt(), !tty)?,
-                terminate: listen(SignalKind::terminate(), true)?,
-            })
-        })();
-        made.map_err(|source| CliError::Io { what: "cannot listen for signals".into(), source })
-    }
-
-    async fn next(&mut self) -> Request {
-        loop {
-            tokio::select! {
-                () = next(&mut self.resize) => if let Some(size) = terminal::size() {
-                    return Request::Resize(size);
-                },
-                () = next(&mut self.interrupt) => {
-                    return Request::Signal(nix::libc::SIGINT as u32);
-                }
-                () = next(&mut self.terminate) => {
-                    return Request::Signal(nix::libc::SIGTERM as u32);
-                }
-            }
-        }
-    }
-}
-
-async fn next(signal: &mut Option<Signal>) {
-    match signal {
-        // `None` means that no more signals can come.
-        Some(signal) => {
-            if signal.recv().await.is_none() {
-                pending().await
-            }
-        }
-        None => pending().await,
-    }
 }

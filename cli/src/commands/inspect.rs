@@ -137,15 +137,7 @@ async fn get(client: &Client, name: &str, kind: ObjectKind) -> Result<Value, Sta
 }
 
 async fn network_value(client: &Client, name: &str, verbose: bool) -> Result<Value, Status> {
-    let network = client
-        .try_ask(|| {
-            let request = v1::GetNetworkRequest { network: name.to_owned() };
-            let mut stub = client.networks();
-            async move { stub.get(request).await }
-        })
-        .await?
-        .network
-        .unwrap_or_default();
+    let (_, network) = super::network::find(client, name).await?;
     // Names of nodes make the answer better; without them it is still an answer.
     let nodes = if network.endpoints.is_empty() {
         Vec::new()

@@ -1,6 +1,7 @@
 //! What each command does, one file for each noun. A command gets the daemon, its arguments and a
 //! place to print to; it knows nothing of the process it runs in, so that tests run it too.
 
+pub mod attached;
 pub mod attachments;
 pub mod cluster;
 pub mod containers;
@@ -8,10 +9,14 @@ pub mod converge;
 pub mod exec;
 pub mod filter;
 pub mod info;
+pub mod input;
 pub mod inspect;
 pub mod logs;
 pub mod network;
 pub mod node;
+pub mod prune;
+pub mod run;
+pub mod run_spec;
 pub mod service;
 pub mod service_spec;
 pub mod shell;
@@ -26,7 +31,7 @@ use crate::{
     args::{
         Command, Later, ListArgs,
         cluster::{AvailabilityArg, ClusterCommand, RoleArg},
-        network::NetworkCommand,
+        run::SystemCommand,
     },
     client::Client,
     error::CliError,
@@ -94,6 +99,15 @@ pub async fn run(
         Command::Node(command) => node::run(client, command, context).await,
         Command::Network(command) => network::run(client, command, context).await,
         Command::Service(command) => service::run(client, command, context).await,
+        Command::Run(args) => run::run(client, args.args, context).await,
+        Command::Create(args) => run::create(client, &args.args, context).await,
+        Command::Start(args) => run::start(client, &args, context).await,
+        Command::Restart(args) => containers::restart(client, &args, context).await,
+        Command::Rm(args) => containers::rm(client, &args, context).await,
+        Command::Wait(args) => containers::wait(client, &args, context).await,
+        Command::Port(args) => containers::port(client, &args, context).await,
+        Command::P2p(args) => containers::p2p(client, &args, context).await,
+        Command::System(SystemCommand::Prune(args)) => prune::system(client, &args, context).await,
         Command::Ps(args) => containers::ps(client, &args, context).await,
         Command::Inspect(args) => inspect::any(client, &args, context).await,
         Command::Exec(args) => exec::exec(client, args, context).await,
@@ -107,14 +121,7 @@ pub async fn run(
         Command::Completion(args) => shell::completion(args.shell),
         Command::Man(args) => shell::man(&args.dir),
         Command::Daemon(_) => Err(CliError::refused("daemon", "it is not a command of a client")),
-        Command::Run(_)
-        | Command::Start(_)
-        | Command::Restart(_)
-        | Command::Rm(_)
-        | Command::Port(_)
-        | Command::System(_)
-        | Command::P2p(_)
-        | Command::Events(_)
+        Command::Events(_)
         | Command::Top(_)
         | Command::Doctor(_)
         | Command::Trace(_)
@@ -127,14 +134,7 @@ pub async fn run(
 pub fn not_built(command: &Command) -> Option<CliError> {
     use ClusterCommand as C;
     let name = match command {
-        Command::Run(Later { .. }) => "run",
-        Command::Start(_) => "start",
-        Command::Restart(_) => "restart",
-        Command::Rm(_) => "rm",
-        Command::Port(_) => "port",
-        Command::System(_) => "system",
-        Command::P2p(_) => "p2p",
-        Command::Events(_) => "events",
+        Command::Events(Later { .. }) => "events",
         Command::Top(_) => "top",
         Command::Doctor(_) => "doctor",
         Command::Trace(_) => "trace",
@@ -146,13 +146,20 @@ pub fn not_built(command: &Command) -> Option<CliError> {
         Command::Cluster(C::Backup(_)) => "cluster backup",
         Command::Cluster(C::Restore(_)) => "cluster restore",
         Command::Cluster(C::Recover(_)) => "cluster recover",
-        Command::Network(NetworkCommand::Connect(_)) => "network connect",
-        Command::Network(NetworkCommand::Disconnect(_)) => "network disconnect",
         Command::Daemon(_)
         | Command::Cluster(_)
         | Command::Node(_)
         | Command::Network(_)
         | Command::Service(_)
+        | Command::Run(_)
+        | Command::Create(_)
+        | Command::Start(_)
+        | Command::Restart(_)
+        | Command::Rm(_)
+        | Command::Wait(_)
+        | Command::Port(_)
+        | Command::P2p(_)
+        | Command::System(_)
         | Command::Ps(_)
         | Command::Inspect(_)
         | Command::Exec(_)

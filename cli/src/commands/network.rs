@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ipnet::IpNet;
-use tonic::Code;
+use tonic::{Code, Status};
 use weft_proto::v1;
 
 use super::{Context, filter::Filters, inspect, style};
@@ -11,8 +11,8 @@ use crate::{
     args::{
         ListArgs,
         network::{
-            NetworkCommand, NetworkCreateArgs, NetworkInspectArgs, NetworkPruneArgs, NetworkRmArgs,
-            ScopeArg,
+            NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs,
+            NetworkInspectArgs, NetworkPruneArgs, NetworkRmArgs, ScopeArg,
         },
     },
     client::{Client, request_id},
@@ -33,8 +33,8 @@ pub async fn run(
         NetworkCommand::Inspect(args) => inspect_networks(client, &args, context).await,
         NetworkCommand::Rm(args) => rm(client, &args, context).await,
         NetworkCommand::Prune(args) => prune(client, &args, context).await,
-        NetworkCommand::Connect(_) => Err(CliError::unsupported("weft", "network connect")),
-        NetworkCommand::Disconnect(_) => Err(CliError::unsupported("weft", "network disconnect")),
+        NetworkCommand::Connect(args) => connect(client, &args, context).await,
+        NetworkCommand::Disconnect(args) => disconnect(client, &args).await,
     }
 }
 
@@ -43,15 +43,51 @@ async fn create(
     args: &NetworkCreateArgs,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
-    let request = v1::CreateNetworkRequest { spec: Some(spec(args)?), request_id: request_id() };
+    let spec = spec(args)?;
+    let place = Place::of(&spec);
+    let request = v1::CreateNetworkRequest { spec: Some(spec), request_id: request_id() };
     let what = what("network create", &args.name);
-    let answer = client
-        .ask(&what, || {
-            let (mut stub, request) = (client.networks(), request.clone());
-            async move { stub.create(request).await }
-        })
-        .await?;
+    let answer = match place {
+        Place::Cluster => {
+            client
+                .ask(&what, || {
+                    let (mut stub, request) = (client.networks(), request.clone());
+                    async move { stub.create(request).await }
+                })
+                .await?
+        }
+        Place::Node => {
+            client
+                .ask(&what, || {
+                    let (mut stub, request) = (client.local_networks(), request.clone());
+                    async move { stub.create(request).await }
+                })
+                .await?
+        }
+    };
     context.line(&answer.network.unwrap_or_default().id)
+}
+
+/// Who keeps a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The node asked.
+    Node,
+    /// The managers.
+    Cluster,
+}
+
+impl Place {
+    fn of(spec: &v1::NetworkSpec) -> Self {
+        if docker::network::scope(spec) == "cluster" { Self::Cluster } else { Self::Node }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Node => "this node",
+            Self::Cluster => "the cluster",
+        }
+    }
 }
 
 /// The spec that the flags ask for.
@@ -121,13 +157,7 @@ fn ipam(args: &NetworkCreateArgs) -> Result<Vec<v1::IpamConfig>, CliError> {
 
 async fn ls(client: &Client, args: &ListArgs, context: &mut Context<'_>) -> Result<(), CliError> {
     let filters = Filters::new(&args.filters, &["name", "id", "driver", "scope", "label", "type"])?;
-    let mut networks = client
-        .ask("network ls", || {
-            let mut stub = client.networks();
-            async move { stub.list(v1::ListNetworksRequest {}).await }
-        })
-        .await?
-        .networks;
+    let mut networks = all(client, "network ls", context).await?;
     networks.retain(|network| {
         let spec = network.spec.clone().unwrap_or_default();
         filters.part_of("name", &spec.name)
@@ -165,6 +195,130 @@ async fn inspect_networks(
     .await
 }
 
+/// The networks of the node and, as far as they can be had, the cluster's. A node that is in no
+/// cluster has only its own; over TCP there are only the cluster's.
+async fn all(
+    client: &Client,
+    what: &str,
+    context: &mut Context<'_>,
+) -> Result<Vec<v1::Network>, CliError> {
+    let own = client.local_networks().list(v1::ListNetworksRequest {}).await;
+    let shared = client
+        .try_ask(|| {
+            let mut stub = client.networks();
+            async move { stub.list(v1::ListNetworksRequest {}).await }
+        })
+        .await;
+    match (own, shared) {
+        (Ok(own), Ok(shared)) => {
+            Ok(own.into_inner().networks.into_iter().chain(shared.networks).collect())
+        }
+        (Ok(own), Err(status)) => {
+            if !in_no_cluster(&status) {
+                let error = client.refused(&format!("{what}: the cluster's networks"), &status);
+                CliError::report(&error, context.err);
+            }
+            Ok(own.into_inner().networks)
+        }
+        (Err(status), Ok(shared)) if is_closed(&status) => Ok(shared.networks),
+        (Err(status), _) => Err(client.refused(what, &status)),
+    }
+}
+
+/// Whether a refusal of the managers' half means that there is no cluster.
+pub fn in_no_cluster(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition && status.message().contains("not part of a cluster")
+}
+
+/// Whether the node's own half is not for this caller.
+fn is_closed(status: &Status) -> bool {
+    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented)
+}
+
+/// Looks for a network on the node and in the cluster.
+pub async fn find(client: &Client, name: &str) -> Result<(Place, v1::Network), Status> {
+    let request = v1::GetNetworkRequest { network: name.to_owned() };
+    let own = client.local_networks().get(request.clone()).await;
+    let shared = match &own {
+        // Whether the cluster has one too is worth one question, not a wait.
+        Ok(_) => client.networks().get(request).await.map(tonic::Response::into_inner),
+        Err(_) => {
+            client
+                .try_ask(|| {
+                    let (mut stub, request) = (client.networks(), request.clone());
+                    async move { stub.get(request).await }
+                })
+                .await
+        }
+    };
+    let own = own.map(|answer| answer.into_inner().network.unwrap_or_default());
+    let shared = shared.map(|answer| answer.network.unwrap_or_default());
+    match (own, shared) {
+        (Ok(own), Ok(shared)) => Err(ambiguous(name, &own, &shared)),
+        (Ok(own), Err(_)) => Ok((Place::Node, own)),
+        (Err(_), Ok(shared)) => Ok((Place::Cluster, shared)),
+        // The node knows that it has none; what the managers say is worth more than that.
+        (Err(own), Err(shared)) if own.code() == Code::NotFound && in_no_cluster(&shared) => {
+            Err(own)
+        }
+        (Err(own), Err(shared)) if own.code() == Code::NotFound || is_closed(&own) => Err(shared),
+        (Err(own), Err(_)) => Err(own),
+    }
+}
+
+fn ambiguous(name: &str, own: &v1::Network, shared: &v1::Network) -> Status {
+    let show = |place: Place, network: &v1::Network| {
+        let id = Trunc::Yes.id(&network.id);
+        format!("{id} of {}", place.words())
+    };
+    let (own, shared) = (show(Place::Node, own), show(Place::Cluster, shared));
+    Status::failed_precondition(format!("{name} may be {own} or {shared}: name it by ID"))
+}
+
+async fn connect(
+    client: &Client,
+    args: &NetworkConnectArgs,
+    _: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let endpoint = v1::EndpointSpec {
+        network: args.network.clone(),
+        aliases: args.aliases.clone(),
+        addresses: args.ip.into_iter().chain(args.ip6).map(|ip| ip.to_string()).collect(),
+        mac_address: args.mac_address.clone().unwrap_or_default(),
+        links: args.link.clone(),
+    };
+    let request = v1::ConnectNetworkRequest {
+        container: args.container.clone(),
+        endpoint: Some(endpoint),
+        request_id: request_id(),
+    };
+    let what = what("network connect", &args.network);
+    client
+        .ask(&what, || {
+            let (mut stub, request) = (client.local_networks(), request.clone());
+            async move { stub.connect_container(request).await }
+        })
+        .await
+        .map(drop)
+}
+
+async fn disconnect(client: &Client, args: &NetworkDisconnectArgs) -> Result<(), CliError> {
+    let request = v1::DisconnectNetworkRequest {
+        container: args.container.clone(),
+        network: args.network.clone(),
+        force: args.force,
+        request_id: request_id(),
+    };
+    let what = what("network disconnect", &args.network);
+    client
+        .ask(&what, || {
+            let (mut stub, request) = (client.local_networks(), request.clone());
+            async move { stub.disconnect_container(request).await }
+        })
+        .await
+        .map(drop)
+}
+
 async fn rm(
     client: &Client,
     args: &NetworkRmArgs,
@@ -172,15 +326,8 @@ async fn rm(
 ) -> Result<(), CliError> {
     let mut failed = None;
     for name in &args.networks {
-        let request = v1::RemoveNetworkRequest { network: name.clone(), request_id: request_id() };
-        let result = client
-            .try_ask(|| {
-                let (mut stub, request) = (client.networks(), request.clone());
-                async move { stub.remove(request).await }
-            })
-            .await;
-        match result {
-            Ok(_) => context.line(name)?,
+        match remove(client, name).await {
+            Ok(()) => context.line(name)?,
             Err(status) if args.force && status.code() == Code::NotFound => {}
             Err(status) => {
                 let error = client.refused(&what("network rm", name), &status);
@@ -191,6 +338,27 @@ async fn rm(
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+async fn remove(client: &Client, name: &str) -> Result<(), Status> {
+    let (place, network) = find(client, name).await?;
+    let request = v1::RemoveNetworkRequest { network: network.id, request_id: request_id() };
+    match place {
+        Place::Node => client
+            .try_ask(|| {
+                let (mut stub, request) = (client.local_networks(), request.clone());
+                async move { stub.remove(request).await }
+            })
+            .await
+            .map(drop),
+        Place::Cluster => client
+            .try_ask(|| {
+                let (mut stub, request) = (client.networks(), request.clone());
+                async move { stub.remove(request).await }
+            })
+            .await
+            .map(drop),
+    }
 }
 
 async fn prune(
@@ -206,26 +374,55 @@ async fn prune(
     {
         return Ok(());
     }
+    let removed = prune_all(client, "network prune", context).await?;
+    super::prune::tell("Deleted Networks:", &removed, context)
+}
+
+/// Removes what nobody uses, on the node and in the cluster; gives the names.
+pub async fn prune_all(
+    client: &Client,
+    what: &str,
+    context: &mut Context<'_>,
+) -> Result<Vec<String>, CliError> {
     let request = v1::PruneNetworksRequest { request_id: request_id() };
-    let answer = client
-        .ask("network prune", || {
+    let own = client
+        .try_ask(|| {
+            let (mut stub, request) = (client.local_networks(), request.clone());
+            async move { stub.prune(request).await }
+        })
+        .await;
+    let mut removed = match own {
+        Ok(own) => own.removed,
+        Err(status) if is_closed(&status) => Vec::new(),
+        Err(status) => return Err(client.refused(what, &status)),
+    };
+    let request = v1::PruneNetworksRequest { request_id: request_id() };
+    let shared = client
+        .try_ask(|| {
             let (mut stub, request) = (client.networks(), request.clone());
             async move { stub.prune(request).await }
         })
-        .await?;
-    if !answer.removed.is_empty() {
-        context.line("Deleted Networks:")?;
-        for name in &answer.removed {
-            context.line(&crate::output::escape::one_line(name))?;
+        .await;
+    match shared {
+        Ok(shared) => removed.extend(shared.removed),
+        Err(status) if in_no_cluster(&status) => {}
+        Err(status) => {
+            let error = client.refused(&format!("{what}: the cluster's networks"), &status);
+            CliError::report(&error, context.err);
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// The names of networks by ID, for texts.
 pub async fn names(client: &Client) -> HashMap<String, String> {
-    let answer = client.networks().list(v1::ListNetworksRequest {}).await;
-    let networks = answer.map(|answer| answer.into_inner().networks).unwrap_or_default();
+    let mut networks = Vec::new();
+    for answer in [
+        client.local_networks().list(v1::ListNetworksRequest {}).await,
+        client.networks().list(v1::ListNetworksRequest {}).await,
+    ] {
+        networks.extend(answer.map(|answer| answer.into_inner().networks).unwrap_or_default());
+    }
     networks
         .into_iter()
         .map(|network| (network.id, network.spec.unwrap_or_default().name))

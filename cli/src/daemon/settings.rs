@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{
     DaemonArgs,
-    daemon::{DEFAULT_CONFIG, LogFormat},
+    daemon::{DEFAULT_CONFIG, LogFormat, NetworkDefaults},
+    values,
 };
 
 /// Where things lie when nothing else is said.
@@ -33,6 +34,24 @@ struct File {
     listen_addr: Option<SocketAddr>,
     log_level: Option<String>,
     log_format: Option<String>,
+    // What new networks and containers of this node get: texts that are read as the flags are.
+    bridge: Option<String>,
+    bip: Option<String>,
+    fixed_cidr: Option<String>,
+    mtu: Option<u32>,
+    icc: Option<bool>,
+    ip: Option<String>,
+    ip_forward: Option<bool>,
+    nftables: Option<bool>,
+    #[serde(default)]
+    dns: Vec<String>,
+    #[serde(default)]
+    dns_search: Vec<String>,
+    #[serde(default)]
+    dns_opt: Vec<String>,
+    #[serde(default)]
+    default_address_pool: Vec<String>,
+    publish_respects_host_firewall: Option<bool>,
 }
 
 /// What the daemon was told.
@@ -48,6 +67,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where metrics were asked for; this version serves none, and says so.
     pub metrics: Option<SocketAddr>,
+    /// What new networks and containers of this node get when nothing else is said.
+    pub network: NetworkDefaults,
     log_level: String,
     log_json: bool,
 }
@@ -58,8 +79,9 @@ impl Settings {
     /// # Errors
     /// A file that cannot be read or has unknown keys, or a directory that cannot be made.
     pub fn new(args: DaemonArgs) -> anyhow::Result<Self> {
-        refuse_network_defaults(&args)?;
+        anyhow::ensure!(args.wireguard.is_none(), "unsupported: --wireguard");
         let file = read(args.config.as_deref())?;
+        let network = network(&args.network, &file)?;
         let settings = Self {
             state_dir: args.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
             run_dir: args.run_dir.or(file.run_dir).unwrap_or_else(|| RUN_DIR.into()),
@@ -69,6 +91,7 @@ impl Settings {
                 None => LISTEN.parse().context("the default listen address")?,
             },
             metrics: args.metrics_addr,
+            network,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_json: match (args.log_format, file.log_format.as_deref()) {
                 (Some(LogFormat::Json), _) | (None, Some("json")) => true,
@@ -132,30 +155,81 @@ fn quiet_libraries(level: &str) -> String {
     }
 }
 
-/// These belong to the node's own networks, which this version does not have: saying nothing would
-/// let the user believe that they are in force.
-fn refuse_network_defaults(args: &DaemonArgs) -> anyhow::Result<()> {
-    let network = &args.network;
-    let given = [
-        ("--bridge", network.bridge.is_some()),
-        ("--bip", network.bip.is_some()),
-        ("--fixed-cidr", network.fixed_cidr.is_some()),
-        ("--mtu", network.mtu.is_some()),
-        ("--icc", network.icc.is_some()),
-        ("--ip", network.ip.is_some()),
-        ("--ip-forward", network.ip_forward.is_some()),
-        ("--nftables", network.nftables.is_some()),
-        ("--dns", !network.dns.is_empty()),
-        ("--dns-search", !network.dns_search.is_empty()),
-        ("--dns-opt", !network.dns_opt.is_empty()),
-        ("--default-address-pool", !network.default_address_pool.is_empty()),
-        ("--publish-respects-host-firewall", network.publish_respects_host_firewall.is_some()),
-        ("--wireguard", args.wireguard.is_some()),
-    ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => anyhow::bail!("unsupported: {flag}"),
-        None => Ok(()),
+/// The flags over the keys of the file, each checked, and what does not go together refused.
+fn network(flags: &NetworkDefaults, file: &File) -> anyhow::Result<NetworkDefaults> {
+    let mut all = flags.clone();
+    all.bridge = all.bridge.or_else(|| file.bridge.clone());
+    if let (None, Some(text)) = (all.bip, &file.bip) {
+        all.bip = Some(parsed("bip", text, values::cidr)?);
     }
+    if let (None, Some(text)) = (all.fixed_cidr, &file.fixed_cidr) {
+        all.fixed_cidr = Some(parsed("fixed-cidr", text, values::cidr)?);
+    }
+    if let (None, Some(text)) = (all.ip, &file.ip) {
+        all.ip = Some(parsed("ip", text, values::address)?);
+    }
+    all.mtu = all.mtu.or(file.mtu);
+    all.icc = all.icc.or(file.icc);
+    all.ip_forward = all.ip_forward.or(file.ip_forward);
+    all.nftables = all.nftables.or(file.nftables);
+    all.publish_respects_host_firewall =
+        all.publish_respects_host_firewall.or(file.publish_respects_host_firewall);
+    if all.dns.is_empty() {
+        let servers = file.dns.iter().map(|text| parsed("dns", text, values::address));
+        all.dns = servers.collect::<Result<_, _>>()?;
+    }
+    if all.dns_search.is_empty() {
+        all.dns_search.clone_from(&file.dns_search);
+    }
+    if all.dns_opt.is_empty() {
+        all.dns_opt.clone_from(&file.dns_opt);
+    }
+    if all.default_address_pool.is_empty() {
+        let pools = file.default_address_pool.iter();
+        let pools = pools.map(|text| parsed("default-address-pool", text, values::address_pool));
+        all.default_address_pool = pools.collect::<Result<_, _>>()?;
+    }
+    check(&all)?;
+    Ok(all)
+}
+
+fn parsed<T>(
+    key: &str,
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    read(text).map_err(|why| anyhow::anyhow!("{key} {text:?}: {why}"))
+}
+
+/// Longest name of a network device (`IFNAMSIZ` less the NUL).
+const DEVICE_NAME_MAX: usize = 15;
+
+fn check(network: &NetworkDefaults) -> anyhow::Result<()> {
+    if let Some(bridge) = &network.bridge {
+        anyhow::ensure!(
+            network.bip.is_none() || bridge == "weft0",
+            "--bip and --bridge: the address of an existing bridge is its own"
+        );
+        let clean = !bridge.is_empty()
+            && bridge.len() <= DEVICE_NAME_MAX
+            && !matches!(bridge.as_str(), "." | "..")
+            && bridge.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        anyhow::ensure!(clean, "--bridge {bridge:?}: not the name of a network device");
+    }
+    if let Some(bip) = network.bip {
+        anyhow::ensure!(
+            bip.addr() != bip.network() && (bip.addr().is_ipv6() || bip.addr() != bip.broadcast()),
+            "--bip {bip}: must be the address of the bridge in its subnet, such as 192.168.5.1/24"
+        );
+    }
+    if let (Some(bip), Some(part)) = (network.bip, network.fixed_cidr) {
+        anyhow::ensure!(
+            bip.trunc().contains(&part),
+            "--fixed-cidr {part}: lies outside of --bip {}",
+            bip.trunc()
+        );
+    }
+    Ok(())
 }
 
 fn read(path: Option<&Path>) -> anyhow::Result<File> {

@@ -24,9 +24,9 @@ use weft::{
     run::{Refusal, read},
 };
 use weft_proto::v1::{
-    self,
     cluster_service_server::{ClusterService, ClusterServiceServer},
     container_service_server::{ContainerService, ContainerServiceServer},
+    local_network_service_server::{LocalNetworkService, LocalNetworkServiceServer},
     network_service_server::{NetworkService, NetworkServiceServer},
     node_service_server::{NodeService, NodeServiceServer},
     service_service_server::{ServiceService, ServiceServiceServer},
@@ -65,6 +65,19 @@ pub struct State {
     pub node_updates: Vec<UpdateNodeRequest>,
     pub execs: Vec<ExecRequest>,
     pub killed: Vec<KillContainerRequest>,
+    /// Networks of the node itself.
+    pub local: Vec<Network>,
+    pub created_local: Vec<NetworkSpec>,
+    pub connected: Vec<ConnectNetworkRequest>,
+    pub disconnected: Vec<DisconnectNetworkRequest>,
+    /// What `run` and `create` asked for.
+    pub runs: Vec<RunSpec>,
+    /// What was done to containers, in order: "start web".
+    pub deeds: Vec<String>,
+    /// What attach answers once the container was started.
+    pub attached: Vec<AttachContainerResponse>,
+    /// Errors for the next starts.
+    pub refuse_start: VecDeque<Status>,
 }
 
 #[derive(Clone, Default)]
@@ -117,6 +130,7 @@ impl Daemon {
             .add_service(ClusterServiceServer::new(fake.clone()))
             .add_service(NodeServiceServer::new(fake.clone()))
             .add_service(NetworkServiceServer::new(fake.clone()))
+            .add_service(LocalNetworkServiceServer::new(fake.clone()))
             .add_service(ServiceServiceServer::new(fake.clone()))
             .add_service(TaskServiceServer::new(fake.clone()))
             .add_service(ContainerServiceServer::new(fake.clone()))
@@ -371,7 +385,7 @@ impl WatchService for Fake {
 impl ContainerService for Fake {
     type LogsStream = BoxStream<LogRecord>;
     type ExecStream = BoxStream<ExecResponse>;
-    type AttachStream = BoxStream<v1::AttachContainerResponse>;
+    type AttachStream = BoxStream<AttachContainerResponse>;
 
     async fn list(
         &self,
@@ -421,50 +435,144 @@ impl ContainerService for Fake {
     }
     async fn create(
         &self,
-        _: Request<v1::CreateContainerRequest>,
-    ) -> Answer<v1::CreateContainerResponse> {
-        Err(Status::unimplemented("create"))
+        request: Request<CreateContainerRequest>,
+    ) -> Answer<CreateContainerResponse> {
+        let request = request.into_inner();
+        let mut state = self.write(&request.request_id)?;
+        let spec = request.spec.unwrap();
+        let name = spec.name.clone();
+        state.deeds.push(format!("create {name}"));
+        state.runs.push(spec);
+        let warnings = vec!["no memory limit: no cgroup controller".to_owned()];
+        let container_id = "c".repeat(64);
+        Ok(Response::new(CreateContainerResponse { container_id, name, warnings }))
     }
     async fn start(
         &self,
-        _: Request<v1::StartContainerRequest>,
-    ) -> Answer<v1::StartContainerResponse> {
-        Err(Status::unimplemented("start"))
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
+        let request = request.into_inner();
+        let mut state = self.write(&request.request_id)?;
+        if let Some(status) = state.refuse_start.pop_front() {
+            return Err(status);
+        }
+        state.deeds.push(format!("start {}", request.container));
+        Ok(Response::new(StartContainerResponse { container_id: request.container }))
     }
     async fn restart(
         &self,
-        _: Request<v1::RestartContainerRequest>,
-    ) -> Answer<v1::RestartContainerResponse> {
-        Err(Status::unimplemented("restart"))
+        request: Request<RestartContainerRequest>,
+    ) -> Answer<RestartContainerResponse> {
+        let request = request.into_inner();
+        self.write(&request.request_id)?.deeds.push(format!("restart {}", request.container));
+        Ok(Response::new(RestartContainerResponse { container_id: request.container }))
     }
     async fn remove(
         &self,
-        _: Request<v1::RemoveContainerRequest>,
-    ) -> Answer<v1::RemoveContainerResponse> {
-        Err(Status::unimplemented("remove"))
+        request: Request<RemoveContainerRequest>,
+    ) -> Answer<RemoveContainerResponse> {
+        let request = request.into_inner();
+        let forced = if request.force { " by force" } else { "" };
+        let deed = format!("rm {}{forced}", request.container);
+        self.write(&request.request_id)?.deeds.push(deed);
+        Ok(Response::new(RemoveContainerResponse { container_id: request.container }))
     }
-    async fn wait(
-        &self,
-        _: Request<v1::WaitContainerRequest>,
-    ) -> Answer<v1::WaitContainerResponse> {
-        Err(Status::unimplemented("wait"))
+    async fn wait(&self, request: Request<WaitContainerRequest>) -> Answer<WaitContainerResponse> {
+        let deed = format!("wait {}", request.into_inner().container);
+        self.state().deeds.push(deed);
+        Ok(Response::new(WaitContainerResponse { exit_code: 7, error: String::new() }))
     }
     async fn attach(
         &self,
-        _: Request<Streaming<v1::AttachContainerRequest>>,
+        request: Request<Streaming<AttachContainerRequest>>,
     ) -> Answer<Self::AttachStream> {
-        Err(Status::unimplemented("attach"))
+        let first = request.into_inner().next().await.unwrap()?;
+        let Some(attach_container_request::Request::Start(start)) = first.request else {
+            return Err(Status::invalid_argument("the first message is the start"));
+        };
+        self.state().deeds.push(format!("attach {} stdin={}", start.container, start.stdin));
+        let mut answers = vec![AttachContainerResponse {
+            response: Some(attach_container_response::Response::Attached(true)),
+        }];
+        answers.extend(self.state().attached.clone());
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers.into_iter().map(Ok)))))
     }
     async fn prune(
         &self,
-        _: Request<v1::PruneContainersRequest>,
-    ) -> Answer<v1::PruneContainersResponse> {
-        Err(Status::unimplemented("prune"))
+        request: Request<PruneContainersRequest>,
+    ) -> Answer<PruneContainersResponse> {
+        drop(self.write(&request.into_inner().request_id)?);
+        Ok(Response::new(PruneContainersResponse { removed: vec!["old".into()] }))
     }
     async fn connect_pair(
         &self,
-        _: Request<v1::ConnectPairRequest>,
-    ) -> Answer<v1::ConnectPairResponse> {
-        Err(Status::unimplemented("connect_pair"))
+        request: Request<ConnectPairRequest>,
+    ) -> Answer<ConnectPairResponse> {
+        let request = request.into_inner();
+        drop(self.write(&request.request_id)?);
+        let ends = request.containers.iter().zip(["10.1.1.1/30", "10.1.1.2/30"]);
+        let ends = ends.map(|(name, address)| PairEnd {
+            container_id: "c".repeat(64),
+            container_name: name.clone(),
+            interface: "eth1".into(),
+            address: address.into(),
+        });
+        Ok(Response::new(ConnectPairResponse { ends: ends.collect() }))
+    }
+}
+
+#[tonic::async_trait]
+impl LocalNetworkService for Fake {
+    async fn create(
+        &self,
+        request: Request<CreateNetworkRequest>,
+    ) -> Answer<CreateNetworkResponse> {
+        let request = request.into_inner();
+        let mut state = self.write(&request.request_id)?;
+        state.created_local.push(request.spec.clone().unwrap());
+        let network = Network { id: "e".repeat(64), spec: request.spec, ..Default::default() };
+        Ok(Response::new(CreateNetworkResponse { network: Some(network) }))
+    }
+    async fn list(&self, _: Request<ListNetworksRequest>) -> Answer<ListNetworksResponse> {
+        Ok(Response::new(ListNetworksResponse { networks: self.state().local.clone() }))
+    }
+    async fn get(&self, request: Request<GetNetworkRequest>) -> Answer<GetNetworkResponse> {
+        let name = request.into_inner().network;
+        let state = self.state();
+        let network = state.local.iter().find(|network| {
+            network.id.starts_with(&name) || network.spec.as_ref().unwrap().name == name
+        });
+        let network = found(network, "network", &name)?.clone();
+        Ok(Response::new(GetNetworkResponse { network: Some(network) }))
+    }
+    async fn remove(
+        &self,
+        request: Request<RemoveNetworkRequest>,
+    ) -> Answer<RemoveNetworkResponse> {
+        let request = request.into_inner();
+        let deed = format!("network rm {}", request.network);
+        self.write(&request.request_id)?.deeds.push(deed);
+        Ok(Response::new(RemoveNetworkResponse { network_id: request.network }))
+    }
+    async fn prune(&self, request: Request<PruneNetworksRequest>) -> Answer<PruneNetworksResponse> {
+        let state = self.write(&request.into_inner().request_id)?;
+        let names = state.local.iter().map(|network| network.spec.clone().unwrap().name);
+        Ok(Response::new(PruneNetworksResponse { removed: names.collect() }))
+    }
+    async fn connect_container(
+        &self,
+        request: Request<ConnectNetworkRequest>,
+    ) -> Answer<ConnectNetworkResponse> {
+        let request = request.into_inner();
+        self.write(&request.request_id)?.connected.push(request.clone());
+        Ok(Response::new(ConnectNetworkResponse { network: None }))
+    }
+    async fn disconnect_container(
+        &self,
+        request: Request<DisconnectNetworkRequest>,
+    ) -> Answer<DisconnectNetworkResponse> {
+        let request = request.into_inner();
+        self.write(&request.request_id)?.disconnected.push(request.clone());
+        Ok(Response::new(DisconnectNetworkResponse {}))
     }
 }

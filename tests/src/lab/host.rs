@@ -268,6 +268,11 @@ impl Host {
         })
     }
 
+    /// The container that `run` or `create` gave this name.
+    pub fn container_named(&self, name: &str) -> Container<'_> {
+        Container::new(self, name)
+    }
+
     /// Everything in the kernel that a restart must not touch.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::take(self)

@@ -1,0 +1,145 @@
+//! The user's keyboard, screen and signals at the command of a container, for `run`, `start -a` and
+//! `attach`.
+
+use std::io::IsTerminal as _;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use weft_proto::v1::{
+    self, AttachContainerRequest, AttachContainerResponse, attach_container_request::Request,
+    attach_container_response::Response,
+};
+
+use super::{
+    Context,
+    input::{self, Event, Signals},
+    terminal::{self, Raw},
+};
+use crate::{
+    client::Client,
+    error::{CliError, what},
+};
+
+/// Messages to the daemon that may wait: a reader of the keyboard that is faster than the network
+/// is held back.
+const QUEUE: usize = 16;
+
+/// What is carried between the user and the command.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: bool,
+    /// The command has a terminal: there is one stream of output, and keys are not signals.
+    pub tty: bool,
+    /// Signals that come here are sent on.
+    pub signals: bool,
+}
+
+/// A terminal for the command and standard input as its keyboard need a terminal here.
+pub fn needs_terminal(command: &str) -> Result<(), CliError> {
+    if std::io::stdin().is_terminal() {
+        Ok(())
+    } else {
+        Err(CliError::refused(command, "the input device is not a terminal"))
+    }
+}
+
+/// Whether the container's command has a terminal.
+pub async fn has_terminal(client: &Client, name: &str) -> Result<bool, CliError> {
+    let request = v1::GetContainerRequest { container: name.to_owned() };
+    let answer = client.containers().get(request).await;
+    let answer = answer.map_err(|status| client.refused(&what("start", name), &status))?;
+    let run = answer.into_inner().container.and_then(|container| container.run);
+    Ok(run.and_then(|run| run.container).is_some_and(|container| container.tty))
+}
+
+/// A session that carries; from its opening on no output is missed.
+pub struct Session<'a> {
+    client: &'a Client,
+    container: String,
+    streams: Streams,
+    to_daemon: mpsc::Sender<AttachContainerRequest>,
+    answers: Streaming<AttachContainerResponse>,
+}
+
+/// Opens a session; comes back when the daemon has said that it carries.
+pub async fn open<'a>(
+    client: &'a Client,
+    container: &str,
+    streams: Streams,
+) -> Result<Session<'a>, CliError> {
+    let refused = |status: tonic::Status| client.refused(&what("attach", container), &status);
+    let (to_daemon, requests) = mpsc::channel::<AttachContainerRequest>(QUEUE);
+    let start = v1::attach_container_request::Start {
+        container: container.to_owned(),
+        stdin: streams.stdin,
+        stdout: true,
+        stderr: true,
+        size: if streams.tty { terminal::size() } else { None },
+    };
+    // The queue is empty and its other end is held here.
+    let _ = to_daemon.send(message(Request::Start(start))).await;
+    let answer = client.containers().attach(ReceiverStream::new(requests)).await;
+    let mut answers = answer.map_err(refused)?.into_inner();
+    match answers.message().await.map_err(refused)?.and_then(|answer| answer.response) {
+        Some(Response::Attached(_)) => {}
+        _ => {
+            let why = "the daemon did not open the session";
+            return Err(CliError::refused(what("attach", container), why));
+        }
+    }
+    let container = container.to_owned();
+    Ok(Session { client, container, streams, to_daemon, answers })
+}
+
+impl Session<'_> {
+    /// Carries until the command has ended; gives its exit code.
+    pub async fn carry(mut self, command: &str, context: &mut Context<'_>) -> Result<u8, CliError> {
+        let what = what(command, &self.container);
+        if self.streams.stdin {
+            input::spawn_reader(self.to_daemon.clone(), |event| match event {
+                Event::Bytes(bytes) => message(Request::Stdin(bytes)),
+                Event::Closed => message(Request::StdinClosed(true)),
+            });
+        }
+        let keys = self.streams.tty && self.streams.stdin && std::io::stdin().is_terminal();
+        let _raw = if keys { Some(Raw::enter()?) } else { None };
+        let mut signals = Signals::all(self.streams.tty, self.streams.signals)?;
+        loop {
+            tokio::select! {
+                received = self.answers.message() => {
+                    let refused = |status| self.client.refused(&what, &status);
+                    match received.map_err(refused)?.and_then(|answer| answer.response) {
+                        Some(Response::Stdout(bytes)) => {
+                            context.out.write_all(&bytes)?;
+                            context.out.flush()?;
+                        }
+                        Some(Response::Stderr(bytes)) => {
+                            context.err.write_all(&bytes)?;
+                            context.err.flush()?;
+                        }
+                        // The code of a process is one byte.
+                        Some(Response::ExitCode(code)) => {
+                            return Ok(u8::try_from(code).unwrap_or(u8::MAX));
+                        }
+                        Some(Response::Attached(_)) => {}
+                        None => return Err(CliError::refused(what, "the daemon ended the session")),
+                    }
+                }
+                event = signals.next() => {
+                    let request = match event {
+                        input::Signalled::Resized(size) => Request::Resize(size),
+                        input::Signalled::Signal(number) => Request::Signal(number),
+                    };
+                    // A session that has ended is noticed at the other branch.
+                    let _ = self.to_daemon.send(message(request)).await;
+                }
+            }
+        }
+    }
+}
+
+fn message(request: Request) -> AttachContainerRequest {
+    AttachContainerRequest { request: Some(request) }
+}
