@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dataplane::{
-    Dataplane, Kind, Network, NetworkKey, Overlay, Port, Remote, Sandbox, Subnet, Underlay,
+    Bridge, Dataplane, Kind, Network, NetworkKey, Opening, Overlay, Port, Protocol, Remote,
+    Sandbox, Subnet, Underlay,
 };
 use crate::lower::lower;
 use crate::names::mac_for;
@@ -87,20 +88,48 @@ fn dataplane(wish: &Wish) -> Dataplane {
             let mac = mac_for(addresses.iter().copied());
             Remote { addresses, mac, vtep: vtep(if wish.moved { 3 } else { 4 }) }
         });
+        let overlay = Overlay {
+            remotes: remotes.collect(),
+            peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
+        };
         let network = Network {
             id: format!("n{number}"),
             subnets: subnets(number),
             internal: number == 1,
             mtu: wish.mtu,
-            kind: Kind::Overlay(Overlay {
-                remotes: remotes.collect(),
-                peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
-            }),
+            kind: if number == LOCAL { local(wish) } else { Kind::Overlay(overlay) },
         };
-        networks.insert(NetworkKey::Vni(65536 + number as u32), network);
+        networks.insert(network_key(number), network);
     }
     let sandboxes = (0..3).map(|s| (format!("s{s}"), sandbox(wish, s))).collect();
     Dataplane { underlay, networks, sandboxes, ..Dataplane::default() }
+}
+
+/// The network that is a bridge of this host.
+const LOCAL: usize = 2;
+
+fn network_key(number: usize) -> NetworkKey {
+    match number {
+        LOCAL => NetworkKey::Local([2; 6]),
+        _ => NetworkKey::Vni(65536 + number as u32),
+    }
+}
+
+/// A stranger's bridge half of the time.
+fn local(wish: &Wish) -> Kind {
+    let opening = |n: u8| Opening {
+        from: ip(format!("10.2.0.{}", 10 + n)),
+        to: ip("10.2.0.11".into()),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+    Kind::Bridge(Bridge {
+        device: if wish.moved { "docker0".into() } else { "weft0".into() },
+        owned: !wish.moved,
+        icc: wish.swapped,
+        masquerade: wish.backends > 1,
+        openings: (0..wish.backends).map(opening).collect(),
+    })
 }
 
 fn sandbox(wish: &Wish, number: usize) -> Sandbox {
@@ -117,7 +146,7 @@ fn sandbox(wish: &Wish, number: usize) -> Sandbox {
             default_gateway: true,
             rank: 0,
         };
-        attachments.insert(NetworkKey::Vni(65536 + net as u32), port);
+        attachments.insert(network_key(net), port);
     }
     let backends = (0..wish.backends).map(|n| ip(format!("10.0.0.{}", 50 + n))).collect();
     Sandbox {

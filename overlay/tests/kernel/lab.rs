@@ -266,9 +266,65 @@ impl Lab {
         space
     }
 
+    /// Joins a new sandbox to networks of node 0: interface, addresses and rank on each.
+    pub fn join(&mut self, key: &str, ports: &[(NetworkKey, &str, &[&str], u32)]) -> Space {
+        let space = Space::new();
+        let attachments = ports.iter().map(|(on, ifname, addresses, rank)| {
+            let port = port(ifname, addresses, *rank);
+            (*on, port)
+        });
+        let sandbox = Sandbox {
+            netns: NetnsRef(space.path.clone().into()),
+            attachments: attachments.collect(),
+            vips: BTreeMap::new(),
+            dns_port: None,
+        };
+        self.nodes[0].desired.sandboxes.insert(key.to_owned(), sandbox);
+        space
+    }
+
+    /// Puts a network of its own on node 0.
+    pub fn local(&mut self, number: u8, subnets: &[(&str, &str)], kind: Kind) -> NetworkKey {
+        let key = local(number);
+        let subnet = |(cidr, gateway): &(&str, &str)| Subnet {
+            cidr: cidr.parse().unwrap(),
+            gateway: ip(gateway),
+        };
+        let network = Network {
+            id: format!("local{number}"),
+            subnets: subnets.iter().map(subnet).collect(),
+            internal: false,
+            mtu: None,
+            kind,
+        };
+        self.nodes[0].desired.networks.insert(key, network);
+        key
+    }
+
     pub fn settle(&self) {
         self.nodes.iter().for_each(|node| drop(node.settle()));
     }
+}
+
+pub fn local(number: u8) -> NetworkKey {
+    NetworkKey::Local([0, 0, 0, 0, 0, number])
+}
+
+/// A bridge as a user's `network create` makes it.
+pub fn bridge(device: &str) -> Bridge {
+    Bridge {
+        device: device.to_owned(),
+        owned: true,
+        icc: true,
+        masquerade: true,
+        openings: BTreeSet::new(),
+    }
+}
+
+pub fn port(ifname: &str, addresses: &[&str], rank: u32) -> Port {
+    let addresses: Vec<ipnet::IpNet> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    let mac = mac_for(addresses.iter().map(|net| net.addr()));
+    Port { ifname: ifname.to_owned(), mac, addresses, default_gateway: true, rank }
 }
 
 /// A namespace plugged into the switch.
