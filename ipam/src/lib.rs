@@ -1,14 +1,18 @@
-//! Choosing free subnets, addresses and network identifiers.
+//! Choosing free subnets, addresses, ports and network identifiers.
 //!
 //! Everything here is a pure function: it takes what is used, and returns a choice or says why there
 //! is none. Nothing is remembered between calls; the caller's state is the only truth.
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod local;
+pub mod port;
 pub mod subnet;
 pub mod vni;
 
 pub use address::{Pool, Use, choose_address};
+pub use local::{AddressPool, choose_local, choose_unique_local, default_pools};
+pub use port::choose_port;
 pub use subnet::{choose_subnet, overlaps, unique_local};
 pub use vni::choose_vni;
 

@@ -6,6 +6,7 @@
 mod cluster;
 mod container;
 mod foreign;
+mod local;
 mod network;
 mod node;
 mod service;
@@ -16,10 +17,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+pub use local::Surroundings;
 pub use network::AddressUse;
 
 use crate::{
-    command::{Applied, Command, Outcome, Proposal},
+    command::{Applied, Command, Digest, Named, Outcome, Proposal},
     id::{AttachmentId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
         Attachment, Cluster, Container, Foreign, Holder, Network, Node, Service, Task, Wanted,
@@ -77,8 +79,8 @@ impl State {
         let outcome = Outcome { results };
         // A refusal has changed nothing, so a retry may well be tried again.
         let changed = outcome.results.iter().any(Result::is_ok);
-        if let Some(request) = proposal.request.as_ref().filter(|_| changed) {
-            self.record(request.clone(), outcome.clone());
+        if let Some(named) = proposal.request.as_ref().filter(|_| changed) {
+            self.record(named.clone(), outcome.clone());
         }
         outcome
     }
