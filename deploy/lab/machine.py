@@ -85,7 +85,7 @@ def arguments(number, options, image, initrd, fds, terminal):
     line = [
         "console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check audit=0",
         f"VM={number} VMS={options.vms} TASK={options.task}",
-        f"ROWS={size.lines} COLUMNS={size.columns}",
+        f"ROWS={size.lines or 24} COLUMNS={size.columns or 80}",
     ]
     return [
         # If the lab dies, so does the machine.

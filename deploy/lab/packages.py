@@ -35,9 +35,12 @@ def unpacked(name, cache, fetch):
         new = cache / f"{name}.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        fetch(name, new)
-        # Only a whole one gets the name.
-        new.rename(tree)
+        try:
+            fetch(name, new)
+            # Only a whole one gets the name.
+            new.rename(tree)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return tree
 
 

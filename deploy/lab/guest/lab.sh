@@ -59,11 +59,11 @@ cluster() {
 
 nodes_ready() { [ "$(weft node ls --format '{{.Status}}' | grep -ci ready)" = "$VMS" ]; }
 
-# The ID of the only container of a service on this VM; waits for it.
+# The ID of the only container of a service on this VM; waits until it runs.
 container() { wait_for 60 only_container "$1"; } # SERVICE
 
 only_container() {
-  set -- $(weft ps -q --no-trunc --filter "service=$1")
+  set -- $(weft ps -q --no-trunc --filter "service=$1" --filter status=running)
   [ $# = 1 ] && echo "$1"
 }
 
