@@ -144,7 +144,7 @@ async fn take_in(
                 let node = NewNode { id: NodeId::from_bytes(ids.bytes()), ..node.clone() };
                 Ok(Command::AddNode { node, secret })
             };
-            manager.core.decide(Some(name), add).await?
+            manager.core.decide(Some(name.into()), add).await?
         }
     };
     let gone = || Status::failed_precondition("the node was removed while it joined");

@@ -9,6 +9,7 @@ mod config;
 mod decide;
 mod founding;
 mod ledger;
+mod named;
 mod status;
 mod transport;
 
@@ -43,6 +44,7 @@ pub use config::{ManagerConfig, ManagerTimings};
 pub(crate) use decide::parse_request_id;
 pub use founding::new_cluster;
 pub use ledger::Ledger;
+pub(crate) use named::named;
 pub(crate) use status::{no_leader, read_failed, write_failed};
 
 /// Where the services find the manager, if this node is one now.

@@ -66,7 +66,12 @@ fn allowed(path: &str) -> &'static str {
     let (service, method) = path[1..].split_once('/').unwrap();
     match (service, method) {
         ("weft.v1.ClusterService", "Init" | "Join" | "Leave")
-        | ("weft.v1.ContainerService" | "weft.v1.AttachmentService", _) => "L",
+        | (
+            "weft.v1.ContainerService"
+            | "weft.v1.AttachmentService"
+            | "weft.v1.LocalNetworkService",
+            _,
+        ) => "L",
         ("weft.v1.JoinService", "RenewExpiredCertificate") => "MWA",
         ("weft.v1.JoinService", "RenewCertificate") | ("weft.v1.DispatcherService", _) => "MW",
         ("weft.v1.JoinService", _) => "LMWCA",

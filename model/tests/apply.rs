@@ -7,8 +7,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use weft_model::{
-    AttachmentId, Cluster, ClusterId, Command, Desired, NetworkId, NodeId, Proposal, RequestId,
-    ServiceId, State, TaskId, TaskState, Time,
+    AttachmentId, Cluster, ClusterId, Command, Desired, Digest, Named, NetworkId, NodeId, Proposal,
+    Rejected, RequestId, ServiceId, State, TaskId, TaskState, Time,
     command::{Force, NewAttachment, NewForeign, NewNode, TaskReport, UpdateKind},
     object::{
         ClusterSpec, ExtraToken, Meta, NodeDescription, NodeState, Slot, Stuck, Subnet, Tokens,
@@ -398,7 +398,7 @@ proptest! {
 #[test]
 fn a_retry_gets_the_first_result_and_changes_nothing_again() {
     let mut state = started();
-    let request = RequestId::new("0123456789abcdef");
+    let request = RequestId::new("0123456789abcdef").map(Named::from);
     let command = Command::RotateToken { role: Role::Worker, secret: [7; 16] };
     let proposal = Proposal { request, now: Time(2), commands: vec![command] };
     let first = state.apply(2, &proposal);
@@ -406,7 +406,32 @@ fn a_retry_gets_the_first_result_and_changes_nothing_again() {
     let again = state.apply(3, &proposal);
     assert_eq!(first, again);
     assert_eq!(state.cluster().unwrap().meta.version, version);
-    assert_eq!(state.recorded(proposal.request.as_ref().unwrap()), Some(&first));
+    assert_eq!(state.recorded(&proposal.request.as_ref().unwrap().id), Some(&first));
+}
+
+#[test]
+fn the_name_of_a_write_is_good_for_that_write_only() {
+    let mut state = started();
+    let id = RequestId::new("0123456789abcdef").unwrap();
+    let named = |digest| Some(Named { id: id.clone(), digest });
+    let rotate = |request, n: u8| Proposal {
+        request,
+        now: Time(2),
+        commands: vec![Command::RotateToken { role: Role::Worker, secret: [n; 16] }],
+    };
+    let first = state.apply(2, &rotate(named(Some(Digest(1))), 1));
+    let again = state.apply(3, &rotate(named(Some(Digest(1))), 1));
+    assert_eq!(first, again);
+    let other = state.apply(4, &rotate(named(Some(Digest(2))), 2));
+    assert_eq!(other.results, [Err(Rejected::OtherRequest)]);
+    assert_eq!(state.cluster().unwrap().tokens.worker, [1; 16]);
+    // Entries and snapshots of before there were digests.
+    assert_eq!(state.apply(5, &rotate(named(None), 3)), first);
+    let old: Named = rmp_serde::from_slice(&rmp_serde::to_vec_named(&id).unwrap()).unwrap();
+    assert_eq!(old, Named::from(id.clone()));
+    let new = named(Some(Digest(u64::MAX))).unwrap();
+    let read: Named = rmp_serde::from_slice(&rmp_serde::to_vec_named(&new).unwrap()).unwrap();
+    assert_eq!(read, new);
 }
 
 #[test]
@@ -414,7 +439,7 @@ fn many_named_writes_are_kept_in_bounded_memory() {
     let mut state = started();
     for number in 0..10_000u64 {
         let proposal = Proposal {
-            request: RequestId::new(&format!("request-{number:08}")),
+            request: RequestId::new(&format!("request-{number:08}")).map(Named::from),
             now: Time(number * 1_000),
             commands: vec![Command::RotateToken { role: Role::Worker, secret: [1; 16] }],
         };

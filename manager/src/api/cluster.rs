@@ -31,7 +31,7 @@ use crate::{
     clock::{model_time, system_time},
     dispatcher::managers,
     ids::IdSource,
-    manager::Manager,
+    manager::{Manager, named},
     store::{Member, Status as StoreStatus},
 };
 
@@ -60,7 +60,7 @@ pub async fn update(
         let expect = (request.version != 0).then_some(request.version);
         Ok(Command::UpdateCluster { expect, spec: next })
     };
-    let (_, state) = manager.decide(&request.request_id, choice).await?;
+    let (_, state) = manager.decide(named(&request)?, choice).await?;
     Ok(UpdateClusterResponse { cluster: Some(to_wire(&*cluster(&state)?)) })
 }
 
@@ -79,12 +79,12 @@ pub async fn token(
     }
     let state = manager.current().await?;
     if extra {
-        return mint(manager, role, ttl, request.uses, &request.request_id).await;
+        return mint(manager, role, ttl, &request).await;
     }
     if request.rotate {
         let secret = new_secret();
         let choice = |_: &State, _: &mut dyn IdSource| Ok(Command::RotateToken { role, secret });
-        let (_, state) = manager.decide(&request.request_id, choice).await?;
+        let (_, state) = manager.decide(named(&request)?, choice).await?;
         // Of two rotations with one request ID only the first has happened: what stands counts.
         return answer(manager, &state, standing(&state, role)?, None);
     }
@@ -95,14 +95,14 @@ async fn mint(
     manager: &Manager,
     role: Role,
     ttl: Option<Duration>,
-    uses: u32,
-    request_id: &str,
+    request: &JoinTokenRequest,
 ) -> Result<JoinTokenResponse, Status> {
-    let secret = minted_secret(&*manager.current().await?, request_id)?;
+    let secret = minted_secret(&*manager.current().await?, &request.request_id)?;
     let expires = ttl.map(|ttl| manager.core.clock.now() + ttl);
-    let token = ExtraToken { secret, role, expires, uses: (uses > 0).then_some(uses) };
+    let uses = (request.uses > 0).then_some(request.uses);
+    let token = ExtraToken { secret, role, expires, uses };
     let choice = |_: &State, _: &mut dyn IdSource| Ok(Command::MintToken { token: token.clone() });
-    let (_, state) = manager.decide(request_id, choice).await?;
+    let (_, state) = manager.decide(named(request)?, choice).await?;
     let minted = cluster(&state)?;
     // A retry gets the token of the first call, with its end.
     let found = minted.tokens.extra.iter().find(|extra| extra.secret == secret);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tonic::{Code, Status};
 use weft_model::{
-    AttachmentId, Command, NodeId, State,
+    AttachmentId, Command, Named, NodeId, State,
     command::NewForeign,
     spec::{Invalid, check_name},
 };
@@ -14,7 +14,11 @@ use weft_proto::{
 };
 
 use super::resolve;
-use crate::{gate::Caller, ids::IdSource, manager::Manager};
+use crate::{
+    gate::Caller,
+    ids::IdSource,
+    manager::{Manager, parse_request_id},
+};
 
 /// Chooses the addresses and writes the attachment down. The ID names the write: a node that asks
 /// again gets the first answer.
@@ -60,7 +64,8 @@ pub(crate) async fn attach(
         }
         Ok(Command::AttachForeign { foreign })
     };
-    manager.decide(&request.id, choice).await.map(drop)
+    let name = parse_request_id(&request.id)?.map(Named::from);
+    manager.decide(name, choice).await.map(drop)
 }
 
 /// The ID of an attachment, from the wire.

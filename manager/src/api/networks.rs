@@ -15,6 +15,7 @@ use weft_proto::{
 };
 
 use super::{Api, choose, resolve};
+use crate::manager::named;
 
 #[tonic::async_trait]
 impl NetworkService for Api {
@@ -23,7 +24,8 @@ impl NetworkService for Api {
         request: Request<CreateNetworkRequest>,
     ) -> Result<Response<CreateNetworkResponse>, Status> {
         let manager = self.manager()?;
-        let CreateNetworkRequest { spec, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let CreateNetworkRequest { spec, .. } = request.into_inner();
         let spec = spec_of(&spec.unwrap_or_default()).map_err(|error| invalid(&error))?;
         spec.check().map_err(|error| invalid(&error))?;
         let choice = |state: &State, ids: &mut dyn crate::ids::IdSource| {
@@ -36,7 +38,7 @@ impl NetworkService for Api {
             let id = NetworkId::from_bytes(ids.bytes());
             Ok(Command::CreateNetwork { id, spec: spec.clone(), vni: Some(vni), subnets })
         };
-        let (id, state) = manager.decide(&request_id, choice).await?;
+        let (id, state) = manager.decide(name, choice).await?;
         let network = resolve::network(&state, &id)?;
         Ok(Response::new(CreateNetworkResponse { network: Some(to_wire(&state, &network)) }))
     }
@@ -64,11 +66,12 @@ impl NetworkService for Api {
         request: Request<RemoveNetworkRequest>,
     ) -> Result<Response<RemoveNetworkResponse>, Status> {
         let manager = self.manager()?;
-        let RemoveNetworkRequest { network, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let RemoveNetworkRequest { network, .. } = request.into_inner();
         let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
             Ok(Command::RemoveNetwork { id: resolve::network(state, &network)?.id })
         };
-        let (network_id, _) = manager.decide(&request_id, choice).await?;
+        let (network_id, _) = manager.decide(name, choice).await?;
         Ok(Response::new(RemoveNetworkResponse { network_id }))
     }
 
@@ -83,7 +86,7 @@ impl NetworkService for Api {
         let mut removed = Vec::new();
         for network in unused {
             let id = network.id;
-            match manager.decide("", |_, _| Ok(Command::RemoveNetwork { id })).await {
+            match manager.decide(None, |_, _| Ok(Command::RemoveNetwork { id })).await {
                 Ok(_) => removed.push(network.spec.name.clone()),
                 Err(status) if is_overtaken(&status) => {}
                 Err(status) => return Err(status),

@@ -19,7 +19,7 @@ use weft_proto::{
 };
 
 use super::{Api, origin_of, resolve};
-use crate::store::Status as StoreStatus;
+use crate::{manager::named, store::Status as StoreStatus};
 
 #[tonic::async_trait]
 impl NodeService for Api {
@@ -53,12 +53,13 @@ impl NodeService for Api {
         let manager = self.manager()?;
         let asked = origin_of(&request)?.asked;
         let request = request.into_inner();
+        let name = named(&request)?;
         let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
             let node = resolve::node(state, &request.node, asked)?;
             let expect = (request.version != 0).then_some(request.version);
             Ok(Command::UpdateNode { id: node.id, expect, spec: changed(&node.spec, &request)? })
         };
-        let (id, state) = manager.decide(&request.request_id, choice).await?;
+        let (id, state) = manager.decide(name, choice).await?;
         let node = resolve::node(&state, &id, None)?;
         let node = Some(shown(&node, &manager.store().status()));
         Ok(Response::new(UpdateNodeResponse { node }))
@@ -70,12 +71,13 @@ impl NodeService for Api {
     ) -> Result<Response<RemoveNodeResponse>, Status> {
         let manager = self.manager()?;
         let asked = origin_of(&request)?.asked;
-        let RemoveNodeRequest { node, force, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let RemoveNodeRequest { node, force, .. } = request.into_inner();
         let force = if force { Force::Yes } else { Force::No };
         let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
             Ok(Command::RemoveNode { id: resolve::node(state, &node, asked)?.id, force })
         };
-        let (node_id, _) = manager.decide(&request_id, choice).await?;
+        let (node_id, _) = manager.decide(name, choice).await?;
         Ok(Response::new(RemoveNodeResponse { node_id }))
     }
 }

@@ -22,7 +22,7 @@ use weft_proto::{
 };
 
 use super::{Api, logs, resolve};
-use crate::ids::IdSource;
+use crate::{ids::IdSource, manager::named};
 
 #[tonic::async_trait]
 impl ServiceService for Api {
@@ -33,7 +33,8 @@ impl ServiceService for Api {
         request: Request<CreateServiceRequest>,
     ) -> Result<Response<CreateServiceResponse>, Status> {
         let manager = self.manager()?;
-        let CreateServiceRequest { spec, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let CreateServiceRequest { spec, .. } = request.into_inner();
         let wire = spec.unwrap_or_default();
         let choice = |state: &State, ids: &mut dyn IdSource| {
             let spec = Arc::new(read(state, &wire)?);
@@ -42,7 +43,7 @@ impl ServiceService for Api {
             let id = ServiceId::from_bytes(ids.bytes());
             Ok(Command::CreateService { id, spec, vips })
         };
-        let (id, state) = manager.decide(&request_id, choice).await?;
+        let (id, state) = manager.decide(name, choice).await?;
         let service = Some(shown(&state, &id)?);
         Ok(Response::new(CreateServiceResponse { service }))
     }
@@ -71,6 +72,7 @@ impl ServiceService for Api {
     ) -> Result<Response<UpdateServiceResponse>, Status> {
         let manager = self.manager()?;
         let request = request.into_inner();
+        let name = named(&request)?;
         let wire = request.spec.clone().unwrap_or_default();
         let choice = |state: &State, _: &mut dyn IdSource| {
             let service = resolve::service(state, &request.service)?;
@@ -79,7 +81,7 @@ impl ServiceService for Api {
             let expect = (request.version != 0).then_some(request.version);
             update(state, &service, spec, expect, UpdateKind::Update)
         };
-        let (id, state) = manager.decide(&request.request_id, choice).await?;
+        let (id, state) = manager.decide(name, choice).await?;
         let service = Some(shown(&state, &id)?);
         Ok(Response::new(UpdateServiceResponse { service }))
     }
@@ -89,7 +91,8 @@ impl ServiceService for Api {
         request: Request<RollbackServiceRequest>,
     ) -> Result<Response<RollbackServiceResponse>, Status> {
         let manager = self.manager()?;
-        let RollbackServiceRequest { service, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let RollbackServiceRequest { service, .. } = request.into_inner();
         let choice = |state: &State, _: &mut dyn IdSource| {
             let service = resolve::service(state, &service)?;
             let previous = service.previous.as_deref().ok_or_else(|| {
@@ -99,7 +102,7 @@ impl ServiceService for Api {
             let version = Some(service.meta.version);
             update(state, &service, previous.clone(), version, UpdateKind::Rollback)
         };
-        let (id, state) = manager.decide(&request_id, choice).await?;
+        let (id, state) = manager.decide(name, choice).await?;
         let service = Some(shown(&state, &id)?);
         Ok(Response::new(RollbackServiceResponse { service }))
     }
@@ -109,11 +112,12 @@ impl ServiceService for Api {
         request: Request<RemoveServiceRequest>,
     ) -> Result<Response<RemoveServiceResponse>, Status> {
         let manager = self.manager()?;
-        let RemoveServiceRequest { service, request_id } = request.into_inner();
+        let name = named(request.get_ref())?;
+        let RemoveServiceRequest { service, .. } = request.into_inner();
         let choice = |state: &State, _: &mut dyn IdSource| {
             Ok(Command::RemoveService { id: resolve::service(state, &service)?.id })
         };
-        let (service_id, _) = manager.decide(&request_id, choice).await?;
+        let (service_id, _) = manager.decide(name, choice).await?;
         Ok(Response::new(RemoveServiceResponse { service_id }))
     }
 

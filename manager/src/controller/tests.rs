@@ -82,7 +82,12 @@ impl World {
             resting: Default::default(),
         };
         let spec = NetworkSpec::overlay("net");
-        world.apply(Command::CreateNetwork { id: NET, spec, vni: Some(65_536), subnets: vec![subnet] });
+        world.apply(Command::CreateNetwork {
+            id: NET,
+            spec,
+            vni: Some(65_536),
+            subnets: vec![subnet],
+        });
         world
     }
 

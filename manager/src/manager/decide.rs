@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
-use weft_model::{Command, Proposal, Rejected, RequestId, State, spec::Invalid};
+use weft_model::{Command, Named, Proposal, Rejected, RequestId, State, spec::Invalid};
 use weft_proto::convert::status::{hinted, invalid, refused};
 
 use super::{Core, Manager, read_failed, write_failed};
@@ -21,17 +21,16 @@ impl Manager {
     }
 
     /// Has `choose` decide on the present state, and writes its command. A write that was done
-    /// before under the same name is not done again. Gives the ID of the object and a state that
+    /// before under the same name is not done again, and refused if it is another one. Gives the ID of the object and a state that
     /// has the change.
     ///
     /// `choose` is called again when somebody else was quicker to take what it had chosen.
     pub(crate) async fn decide(
         &self,
-        request_id: &str,
+        name: Option<Named>,
         choose: impl FnMut(&State, &mut dyn IdSource) -> Result<Command, Status>,
     ) -> Result<(String, Arc<State>), Status> {
-        let request = parse_request_id(request_id)?;
-        self.core.decide(request, choose).await
+        self.core.decide(name, choose).await
     }
 }
 
@@ -43,7 +42,7 @@ impl Core {
 
     pub(crate) async fn decide(
         &self,
-        request: Option<RequestId>,
+        name: Option<Named>,
         mut choose: impl FnMut(&State, &mut dyn IdSource) -> Result<Command, Status>,
     ) -> Result<(String, Arc<State>), Status> {
         let turn = tokio::time::timeout(TURN_WAIT, self.deciding.lock()).await;
@@ -54,13 +53,13 @@ impl Core {
         let mut last = None;
         for _ in 0..CHOICES_MAX {
             let state = self.current().await?;
-            if let Some(outcome) = request.as_ref().and_then(|id| state.recorded(id)) {
-                let applied = outcome.clone().into_result().map_err(|error| refused(&error))?;
+            if let Some(outcome) = name.as_ref().and_then(|name| state.repeated(name)) {
+                let applied = outcome.into_result().map_err(|error| refused(&error))?;
                 return Ok((applied.id, state));
             }
             let command = self.with_ids(|ids| choose(&state, ids))?;
             let now = self.clock.now();
-            let proposal = Proposal { request: request.clone(), now, commands: vec![command] };
+            let proposal = Proposal { request: name.clone(), now, commands: vec![command] };
             // What the state refuses now is not worth an entry in the log.
             let mut trial = State::clone(&state);
             let tried = trial.apply(state.revision() + 1, &proposal).into_result();

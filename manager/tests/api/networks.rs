@@ -172,3 +172,22 @@ async fn networks_made_at_once_do_not_collide_and_are_found_by_prefix() {
         assert_eq!(hint, "weft network ls");
     }
 }
+
+#[tokio::test]
+async fn a_request_id_is_good_for_one_request() {
+    let node = Node::first().await;
+    let mut client = NetworkServiceClient::new(node.local());
+    let id = "the-first-request";
+    let labels = (0..20).map(|n| (n.to_string(), String::new())).collect();
+    let spec = NetworkSpec { labels, ..named("one") };
+    let first = create(&mut client, spec.clone(), id).await.unwrap();
+    assert_eq!(create(&mut client, spec, id).await.unwrap().id, first.id);
+    let reused = |result| refused(result, Code::InvalidArgument);
+    let (message, hint) = reused(create(&mut client, named("one"), id).await.map(drop));
+    assert_eq!(message, "request id reused with a different request");
+    assert!(!hint.is_empty());
+    let remove = RemoveNetworkRequest { network: "one".into(), request_id: id.into() };
+    reused(client.remove(remove).await.map(drop));
+    let list = client.list(ListNetworksRequest {}).await.unwrap().into_inner().networks;
+    assert_eq!(list.len(), 1);
+}

@@ -18,9 +18,10 @@ async fn open(dir: &std::path::Path, seed: u64) -> Store {
 fn proposal(n: u8) -> Proposal {
     let id = NetworkId::from_bytes([n; 32]);
     let spec = NetworkSpec::overlay(&format!("net-{n}"));
-    let create = Command::CreateNetwork { id, spec, vni: Some(5000 + u32::from(n)), subnets: vec![] };
+    let create =
+        Command::CreateNetwork { id, spec, vni: Some(5000 + u32::from(n)), subnets: vec![] };
     Proposal {
-        request: RequestId::new(&format!("request-{n}")),
+        request: RequestId::new(&format!("request-{n}")).map(Into::into),
         now: Time(u64::from(n)),
         commands: vec![create.clone(), create],
     }

@@ -41,7 +41,7 @@ fn code_of(rejected: &Rejected) -> Code {
         | Rejected::Address { .. }
         | Rejected::Forbidden { .. } => Code::FailedPrecondition,
         Rejected::Exhausted { .. } => Code::ResourceExhausted,
-        Rejected::Invalid(_) => Code::InvalidArgument,
+        Rejected::Invalid(_) | Rejected::OtherRequest => Code::InvalidArgument,
         Rejected::Token => Code::Unauthenticated,
     }
 }
