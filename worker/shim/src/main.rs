@@ -5,16 +5,22 @@
 //! Usage (only the daemon calls it): `weft-shim ID RUN-DIR STATE-DIR own|host|PATH|hold:PATH`. With
 //! `hold:` it owns no container, only the DNS sockets in somebody else's namespace. It forks,
 //! reports `ok PID` or `error TEXT` on stdout once its socket is bound, and goes on in the
-//! background in its own session. What it says on the socket is in `serve.rs`, what it keeps in
+//! background in its own session. Under the name `weft-init` it is something else (`init.rs`). What it says on the socket is in `serve.rs`, what it keeps in
 //! `STATE-DIR/status` in `status.rs`, and the format of `STATE-DIR/log` in `log.rs`.
 
+mod attach;
 mod child;
+mod epoll;
+mod init;
 mod log;
 mod net;
+mod proxy;
 mod reactor;
 mod serve;
 mod status;
 mod sys;
+mod tcp;
+mod udp;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -30,6 +36,9 @@ pub struct Args {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == init::NAME) {
+        return init::main(std::env::args_os().skip(1));
+    }
     let mut words = std::env::args().skip(1);
     let (Some(id), Some(run), Some(state), Some(net)) =
         (words.next(), words.next(), words.next(), words.next())

@@ -4,16 +4,27 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use crate::child::{self, Output, Starting};
-use crate::log::Log;
+use crate::attach::{Attached, Fed, MAX_ATTACHED};
+use crate::child::{self, Ends, Starting, Wants};
+use crate::log::{self, Log};
 use crate::net::{self, Dns};
+use crate::proxy::Proxy;
 use crate::serve::{self, Client, MAX_CLIENTS, Request, Waiting};
 use crate::status::{Phase, Status};
 use crate::{Args, sys};
 
 /// One read of the container's output; a pipe holds 64 KiB.
 const OUTPUT_BUFFER: usize = 16 << 10;
+/// Reads of one stream before others get their turn.
+const OUTPUT_READS: usize = 8;
+/// What the loop waits for beside its clients.
+const FIXED: usize = 8;
+/// The most a pipe can hold (the default of fs.pipe-max-size).
+const MAX_PIPE: usize = 1 << 20;
+/// How long the shim goes on for clients that have not taken all of the output.
+const PARTING: Duration = Duration::from_secs(2);
 /// Exit code of a container that the runtime could not start (Docker's).
 const NOT_STARTED: i32 = 125;
 
@@ -28,10 +39,17 @@ pub struct Shim {
     log: Log,
     starting: Option<Starting>,
     oom_file: String,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    wants: Wants,
+    ends: Ends,
+    /// The terminal's rows and columns, as they were told last.
+    window: Option<(u16, u16)>,
     clients: Vec<Client>,
-    ending: bool,
+    attached: Vec<Attached>,
+    proxy: Option<Proxy>,
+    /// What the container may open, which is less than we may.
+    files: libc::rlimit,
+    /// Since when it is to end.
+    ending: Option<Instant>,
 }
 
 impl Shim {
@@ -54,21 +72,26 @@ impl Shim {
             log: Log::open(&args.state_dir),
             starting: None,
             oom_file: String::new(),
-            stdout: None,
-            stderr: None,
+            wants: Wants::default(),
+            ends: Ends::default(),
+            window: None,
             clients: Vec::new(),
-            ending: false,
+            attached: Vec::new(),
+            proxy: None,
+            files: sys::raise_files(),
+            ending: None,
         })
     }
 
     pub fn run(mut self) -> ExitCode {
         loop {
-            if self.ending && !self.alive() {
+            if self.may_end() {
                 return self.finish();
             }
-            let mut polled = self.poll_set();
+            let (mut polled, wait) = (self.poll_set(), self.timeout());
+            let clients = self.clients.len();
             // SAFETY: the array is valid for its own length.
-            let n = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+            let n = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, wait) };
             if n < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return ExitCode::FAILURE;
             }
@@ -83,7 +106,10 @@ impl Shim {
             if ready(1) {
                 self.on_children();
             }
-            let asked: Vec<bool> = (0..self.clients.len()).map(|i| ready(5 + i)).collect();
+            self.pass_on(ready(6), ready(7));
+            let (asked, attached) = polled[FIXED..].split_at(clients);
+            let asked: Vec<bool> = asked.iter().map(|p| p.revents != 0).collect();
+            self.serve_attached(attached);
             self.serve_clients(&asked);
             if ready(0) && self.clients.len() < MAX_CLIENTS {
                 self.clients.extend(serve::accept(&self.listener));
@@ -96,14 +122,39 @@ impl Shim {
         let accepting =
             if self.clients.len() < MAX_CLIENTS { self.listener.as_raw_fd() } else { -1 };
         let report = self.starting.as_ref().map_or(-1, |s| s.report.as_raw_fd());
-        let fixed =
-            [accepting, self.signals.as_raw_fd(), raw(&self.stdout), raw(&self.stderr), report];
-        let clients = self.clients.iter().map(|c| c.socket.as_raw_fd());
-        fixed
-            .into_iter()
-            .chain(clients)
-            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
-            .collect()
+        let [listening, moving] = self.proxy.as_ref().map_or([-1, -1], Proxy::polled);
+        let pressing = self.attached.iter().any(Attached::pressing);
+        let stdin = if pressing { raw(&self.ends.stdin) } else { -1 };
+        let input = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let fixed: [libc::pollfd; FIXED] = [
+            input(accepting),
+            input(self.signals.as_raw_fd()),
+            input(raw(&self.ends.stdout)),
+            input(raw(&self.ends.stderr)),
+            input(report),
+            libc::pollfd { fd: stdin, events: libc::POLLOUT, revents: 0 },
+            input(listening),
+            input(moving),
+        ];
+        let clients = self.clients.iter().map(|c| input(c.socket.as_raw_fd()));
+        let open = self.ends.stdin.is_some();
+        let attached = self.attached.iter().map(|a| a.polled(&self.log, open));
+        fixed.into_iter().chain(clients).chain(attached).collect()
+    }
+
+    /// For `poll`: milliseconds, or -1 for no limit.
+    fn timeout(&self) -> libc::c_int {
+        let parting = self.ending.map(|since| PARTING.saturating_sub(since.elapsed()));
+        let silent = self.proxy.as_ref().and_then(Proxy::timeout);
+        let wait = parting.into_iter().chain(silent).min();
+        wait.map_or(-1, |wait| wait.as_millis() as libc::c_int + 1)
+    }
+
+    /// When nothing runs, and the clients have been told all, or have had their time.
+    fn may_end(&self) -> bool {
+        let Some(since) = self.ending.filter(|_| !self.alive()) else { return false };
+        let told = !self.attached.iter().any(|a| a.behind(&self.log));
+        told || since.elapsed() >= PARTING
     }
 
     fn alive(&self) -> bool {
@@ -113,12 +164,19 @@ impl Shim {
     /// Copies what the pipes hold now; at most a pipe's worth, so that clients are not starved.
     fn copy_output(&mut self) {
         let mut buffer = [0u8; OUTPUT_BUFFER];
-        for (stream, slot) in [(1u8, &mut self.stdout), (2, &mut self.stderr)] {
-            for _ in 0..8 {
+        for (stream, slot) in [(1u8, &mut self.ends.stdout), (2, &mut self.ends.stderr)] {
+            for _ in 0..OUTPUT_READS {
                 let Some(fd) = slot.as_ref() else { break };
                 match sys::read_some(fd.as_raw_fd(), &mut buffer) {
                     Ok(Some(0)) | Err(_) => *slot = None,
-                    Ok(Some(n)) => self.log.record(sys::now_ns(), stream, &buffer[..n]),
+                    Ok(Some(n)) => {
+                        let (header, from) =
+                            (log::header(sys::now_ns(), stream, &buffer[..n]), self.log.end());
+                        self.log.record(&header, &buffer[..n]);
+                        for attached in &mut self.attached {
+                            attached.offer(from, self.log.end(), &header, &buffer[..n]);
+                        }
+                    }
                     Ok(None) => break,
                 }
             }
@@ -128,15 +186,53 @@ impl Shim {
     fn drain_output(&mut self) {
         // With the first process of a pid namespace every other one is dead, so the pipes only hold
         // what was said; the bound is the pipe's size, against a writer outside of the namespace.
-        for _ in 0..2 {
+        for _ in 0..MAX_PIPE / (OUTPUT_BUFFER * OUTPUT_READS) {
             self.copy_output();
         }
+    }
+
+    /// Brings the attached clients what they are behind with, and their input to the first process.
+    fn serve_attached(&mut self, polled: &[libc::pollfd]) {
+        let mut buffer = [0u8; OUTPUT_BUFFER];
+        let mut ended = false;
+        for (attached, polled) in self.attached.iter_mut().zip(polled) {
+            attached.ready(polled.revents);
+            attached.catch_up(&self.log, &mut buffer);
+            let Some(stdin) = &self.ends.stdin else { continue };
+            match attached.feed(stdin.as_raw_fd()) {
+                Fed::Nothing => {}
+                Fed::Ended => ended |= self.wants.once && !self.wants.terminal,
+                Fed::Refused => ended = true,
+            }
+        }
+        if ended {
+            self.ends.stdin = None;
+            self.attached.iter_mut().for_each(Attached::refuse_input);
+        }
+        let over = self.status.phase == Phase::Exited;
+        self.attached.retain(|attached| !attached.is_done(&self.log, over));
+    }
+
+    /// Moves what has come to published ports.
+    fn pass_on(&mut self, listening: bool, moving: bool) {
+        let Some(proxy) = &mut self.proxy else { return };
+        if moving {
+            proxy.turn();
+        }
+        if listening {
+            proxy.accept();
+        }
+        proxy.sweep();
     }
 
     /// The report pipe has something: a pid, an error, or its end.
     fn on_report(&mut self) {
         let Some(starting) = self.starting.as_mut() else { return };
         let ended = starting.read_report();
+        if let Some(terminal) = starting.terminal() {
+            self.ends = terminal_ends(terminal, self.window, self.wants.input);
+            starting.terminal_is_ready();
+        }
         if let Some((code, reason)) = starting.error() {
             if ended {
                 self.start_failed(code, &reason);
@@ -241,8 +337,8 @@ impl Shim {
         self.status.code = code;
         self.status.signal = signal;
         self.status.finished = sys::now_ns();
-        self.stdout = None;
-        self.stderr = None;
+        self.ends = Ends::default();
+        self.attached.iter_mut().for_each(Attached::refuse_input);
         self.save();
         self.tell(Waiting::Exit, |client, text| client.ok(text));
     }
@@ -284,7 +380,7 @@ impl Shim {
     }
 
     fn request(&mut self, client: &mut Client, request: Request) -> io::Result<()> {
-        let Request { mut fields, passed } = request;
+        let Request { mut fields, mut passed } = request;
         let verb = std::mem::take(&mut fields[0]);
         match verb.as_slice() {
             b"state" => client.ok(&self.status.text()),
@@ -292,7 +388,12 @@ impl Shim {
                 Some(dns) => client.answer(&[b"ok"], &[dns.udp.as_raw_fd(), dns.tcp.as_raw_fd()]),
                 None => client.error(libc::ENOENT, "no DNS sockets in a shared network namespace"),
             },
-            b"start" => self.start(client, &fields[1..], passed),
+            b"start" => self.start(client, &fields[1..], passed.pop()),
+            b"attach" => self.attach(client, fields.get(1), passed.pop()),
+            b"resize" => self.resize(client, &fields[1..]),
+            b"ports" => self.ports(client, fields.get(1)),
+            b"publish" => self.publish(client, &fields[1..], passed),
+            b"unpublish" => self.unpublish(client, &fields[1..]),
             b"kill" => self.kill(client, fields.get(1)),
             b"wait" if self.status.phase == Phase::Exited => client.ok(&self.status.text()),
             b"wait" => {
@@ -301,7 +402,7 @@ impl Shim {
             }
             b"shutdown" => {
                 client.waiting = Waiting::Shutdown;
-                self.ending = true;
+                self.ending = Some(Instant::now());
                 if self.status.phase == Phase::Running {
                     // SAFETY: our own child, not yet reaped.
                     unsafe { libc::kill(self.status.pid, libc::SIGKILL) };
@@ -322,20 +423,92 @@ impl Shim {
         if self.status.phase != Phase::Created {
             return client.error(libc::EALREADY, "already started");
         }
-        let (Some(helper), [oom_file, argv @ ..]) = (passed, fields) else {
+        let (Some(helper), [wants, oom_file, argv @ ..]) = (passed, fields) else {
             return client.error(libc::EINVAL, "start needs a helper and its words");
         };
         let oom_file = String::from_utf8_lossy(oom_file).into_owned();
-        match child::start(&helper, argv, oom_file) {
-            Ok((starting, Output { stdout, stderr })) => {
+        self.wants = Wants::parse(wants);
+        match child::start(&helper, argv, oom_file, self.wants, self.files) {
+            Ok((starting, ends)) => {
                 self.starting = Some(starting);
-                (self.stdout, self.stderr) = (Some(stdout), Some(stderr));
+                self.ends = ends;
                 self.status.phase = Phase::Starting;
                 client.waiting = Waiting::Start;
                 Ok(())
             }
             Err(error) => client.error(NOT_STARTED, &format!("start the helper: {error}")),
         }
+    }
+
+    fn attach(
+        &mut self,
+        client: &mut Client,
+        feeding: Option<&Vec<u8>>,
+        socket: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let Some(socket) = socket else { return client.error(libc::EINVAL, "no socket came") };
+        if self.status.phase == Phase::Exited {
+            return client.error(libc::ESRCH, "not running");
+        }
+        if self.attached.len() >= MAX_ATTACHED {
+            return client.error(libc::EAGAIN, "too many clients are attached");
+        }
+        let feeding = feeding.is_some_and(|word| word == b"1");
+        self.attached.push(Attached::new(socket, feeding, &self.log));
+        client.ok("")
+    }
+
+    fn resize(&mut self, client: &mut Client, size: &[Vec<u8>]) -> io::Result<()> {
+        let number = |at: usize| text(size.get(at)?).parse().ok();
+        let (Some(rows), Some(columns)) = (number(0), number(1)) else {
+            return client.error(libc::EINVAL, "not a window size");
+        };
+        self.window = Some((rows, columns));
+        if let Some(terminal) = self.ends.stdout.as_ref().filter(|_| self.wants.terminal) {
+            sys::set_window_size(terminal, (rows, columns));
+        }
+        client.ok("")
+    }
+
+    fn ports(&mut self, client: &mut Client, from: Option<&Vec<u8>>) -> io::Result<()> {
+        let from = from.and_then(|from| text(from).parse().ok()).unwrap_or(0);
+        let page = self.proxy.as_ref().map(|proxy| proxy.page(from)).unwrap_or_default();
+        let fields: Vec<&[u8]> =
+            [b"ok".as_slice()].into_iter().chain(page.iter().map(String::as_bytes)).collect();
+        client.answer(&fields, &[])
+    }
+
+    fn publish(
+        &mut self,
+        client: &mut Client,
+        ports: &[Vec<u8>],
+        sockets: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        let mut sockets: Vec<Option<OwnedFd>> = sockets.into_iter().map(Some).collect();
+        if !sockets.is_empty() && sockets.len() != ports.len() {
+            return client.error(libc::EINVAL, "not a socket for each port");
+        }
+        sockets.resize_with(ports.len(), || None);
+        let done = match &mut self.proxy {
+            Some(proxy) => Ok(proxy),
+            none => Proxy::new().map(|proxy| none.insert(proxy)),
+        };
+        let done = done.and_then(|proxy| {
+            ports.iter().zip(sockets).try_for_each(|(port, fd)| proxy.publish(&text(port), fd))
+        });
+        match done {
+            Ok(()) => client.ok(""),
+            Err(error) => {
+                client.error(error.raw_os_error().unwrap_or(libc::EINVAL), &error.to_string())
+            }
+        }
+    }
+
+    fn unpublish(&mut self, client: &mut Client, ports: &[Vec<u8>]) -> io::Result<()> {
+        if let Some(proxy) = &mut self.proxy {
+            ports.iter().for_each(|port| proxy.unpublish(&text(port)));
+        }
+        client.ok("")
     }
 
     fn kill(&mut self, client: &mut Client, signal: Option<&Vec<u8>>) -> io::Result<()> {
@@ -360,4 +533,19 @@ impl Shim {
         self.tell(Waiting::Shutdown, |client, _| client.ok(""));
         ExitCode::SUCCESS
     }
+}
+
+fn text(field: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(field)
+}
+
+/// A terminal is all three: what is written to its master side is typed, what is read was said.
+fn terminal_ends(terminal: OwnedFd, window: Option<(u16, u16)>, input: bool) -> Ends {
+    if let Some(window) = window {
+        sys::set_window_size(&terminal, window);
+    }
+    // It is our own descriptor: what can fail is only that there are too many.
+    let _ = sys::set_nonblocking(&terminal);
+    let stdin = if input { terminal.try_clone().ok() } else { None };
+    Ends { stdin, stdout: Some(terminal), stderr: None }
 }

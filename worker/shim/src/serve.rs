@@ -5,9 +5,15 @@
 //! - `state`: `ok`, the text of `status.rs`
 //! - `dns`: `ok`, with the UDP and the TCP socket as SCM_RIGHTS on the first byte; `error` if there
 //!   are none
-//! - `start`, OOM-FILE, ARGV...: with the helper's executable as SCM_RIGHTS; answered when the
-//!   container's command runs (`ok`, pid) or could not be run (`error`, exit code, reason).
-//!   OOM-FILE (may be empty) is the cgroup's file with a line `oom_kill N`
+//! - `start`, WANTS, OOM-FILE, ARGV...: with the helper's executable as SCM_RIGHTS; answered when the
+//!   container's command runs (`ok`, pid) or could not be run (`error`, exit code, reason). WANTS has
+//!   letters: `t` a terminal, `i` an input, `o` an input that ends with the first client that feeds
+//!   it. OOM-FILE (may be empty) is the cgroup's file with a line `oom_kill N`
+//! - `attach`, FEEDING (0 or 1): with a socket as SCM_RIGHTS (`attach.rs`)
+//! - `resize`, ROWS, COLUMNS: the terminal's size, also before there is one
+//! - `ports`, N: the ports of the host (`proxy.rs`), some, from the Nth on
+//! - `publish`, `PROTOCOL LISTEN TARGET`...: with a bound socket for each, or with none
+//! - `unpublish`, the same words
 //! - `kill`, SIGNAL: `ok`, or `error` if nothing runs
 //! - `wait`: answered when the container has ended: `ok`, the text of `status.rs`
 //! - `shutdown`: kills what runs, answers `ok` when it is gone, and ends the shim
@@ -38,13 +44,13 @@ pub struct Client {
     pub socket: OwnedFd,
     pub waiting: Waiting,
     inbox: Vec<u8>,
-    passed: Option<OwnedFd>,
+    passed: Vec<OwnedFd>,
 }
 
 /// One whole request.
 pub struct Request {
     pub fields: Vec<Vec<u8>>,
-    pub passed: Option<OwnedFd>,
+    pub passed: Vec<OwnedFd>,
 }
 
 /// Binds the socket by a relative name, since the whole path may be longer than a socket address
@@ -68,7 +74,7 @@ pub fn accept(listener: &OwnedFd) -> io::Result<Client> {
             libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
         )
     })?;
-    Ok(Client { socket, waiting: Waiting::Nothing, inbox: Vec::new(), passed: None })
+    Ok(Client { socket, waiting: Waiting::Nothing, inbox: Vec::new(), passed: Vec::new() })
 }
 
 impl Client {
@@ -92,7 +98,7 @@ impl Client {
         }
         let fields = self.inbox[4..4 + length].split(|b| *b == 0).map(<[u8]>::to_vec).collect();
         self.inbox = Vec::new();
-        Ok(Some(Request { fields, passed: self.passed.take() }))
+        Ok(Some(Request { fields, passed: std::mem::take(&mut self.passed) }))
     }
 
     /// Sends one answer; a client that does not take it at once is not served further (answers are
@@ -114,13 +120,16 @@ impl Client {
     }
 }
 
-/// Room for the control message: two descriptors at most, either way.
-const CONTROL_BYTES: usize = 64;
+/// Room for the control message: the descriptors of 64 published ports.
+const CONTROL_BYTES: usize = 16 + 64 * 4;
+/// Descriptors of one request at most; a client that passes more is not one of ours.
+const MAX_PASSED: usize = 64;
 
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
-fn receive(fd: RawFd, buffer: &mut [u8], passed: &mut Option<OwnedFd>) -> io::Result<usize> {
+/// Reads once; descriptors that come along are added to `passed`.
+pub fn receive(fd: RawFd, buffer: &mut [u8], passed: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut control = Control([0; CONTROL_BYTES]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero bytes are a valid msghdr; every pointer set below outlives the calls, and
@@ -142,13 +151,15 @@ fn receive(fd: RawFd, buffer: &mut [u8], passed: &mut Option<OwnedFd>) -> io::Re
                 let count = ((*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize) / 4;
                 for index in 0..count {
                     let raw = libc::CMSG_DATA(header).cast::<RawFd>().add(index).read_unaligned();
-                    // The last one wins; dropping the others closes them.
-                    *passed = Some(owned(raw)?);
+                    passed.push(owned(raw)?);
                 }
             }
             header = libc::CMSG_NXTHDR(&message, header);
         }
-        Ok(n as usize)
+        match passed.len() <= MAX_PASSED {
+            true => Ok(n as usize),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 

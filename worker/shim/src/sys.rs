@@ -17,6 +17,75 @@ pub fn owned(value: libc::c_int) -> io::Result<OwnedFd> {
     check(value).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Two connected sockets, closed on exec.
+pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for the two descriptors the kernel writes.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    Ok((owned(fds[0])?, owned(fds[1])?))
+}
+
+/// Sends two parts as one packet, whole or not at all.
+pub fn send_parts(fd: RawFd, first: &[u8], second: &[u8]) -> io::Result<()> {
+    let part = |data: &[u8]| libc::iovec {
+        iov_base: data.as_ptr() as *mut libc::c_void,
+        iov_len: data.len(),
+    };
+    let mut parts = [part(first), part(second)];
+    // SAFETY: all-zero bytes are a valid msghdr; the parts outlive the call, which only reads them.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len() as _;
+        libc::sendmsg(fd, &message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets a socket's other side send no more.
+pub fn shut_reading(socket: &OwnedFd) {
+    // SAFETY: shutdown takes a descriptor we own and a plain value.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+}
+
+/// Tells a terminal how large its window is (TIOCSWINSZ, ioctl_tty(2)): (rows, columns).
+pub fn set_window_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call. It fails for nothing but a
+    // descriptor that is no terminal.
+    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+}
+
+/// As many descriptors as this process may have, for published ports and their connections;
+/// returns the limit there was, which the container is to get.
+pub fn raise_files() -> libc::rlimit {
+    // SAFETY: `limit` has room for the answer, and the second call only reads it.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raised);
+        limit
+    }
+}
+
+/// Whether an attempt may be repeated when the descriptor is ready again.
+pub fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Writes what is taken now; `None` when nothing is.
+pub fn write_some(fd: RawFd, data: &[u8]) -> io::Result<Option<usize>> {
+    // SAFETY: the data is valid for its own length.
+    let n = unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) };
+    if n >= 0 {
+        return Ok(Some(n as usize));
+    }
+    let error = io::Error::last_os_error();
+    if is_for_later(&error) { Ok(None) } else { Err(error) }
+}
+
 /// A pipe, both ends closed on exec: (read, write).
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
@@ -124,8 +193,5 @@ pub fn read_some(fd: RawFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         return Ok(Some(n as usize));
     }
     let error = io::Error::last_os_error();
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-        _ => Err(error),
-    }
+    if is_for_later(&error) { Ok(None) } else { Err(error) }
 }

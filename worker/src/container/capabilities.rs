@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use caps::Capability;
 
-use super::Error;
+use super::{ContainerConfig, Error};
 
 /// Docker's default set (moby `oci/caps/defaults.go`).
 const DEFAULT: [Capability; 14] = [
@@ -37,7 +37,7 @@ pub(crate) enum DeviceGuard {
 ///
 /// # Errors
 /// `Error::BadCapability` with the name that is none.
-pub(crate) fn effective(
+fn effective(
     add: &[String],
     drop: &[String],
     guard: DeviceGuard,
@@ -55,6 +55,19 @@ pub(crate) fn effective(
         set.remove("CAP_MKNOD");
     }
     Ok(set)
+}
+
+/// The set of one container.
+///
+/// # Errors
+/// As `effective`.
+pub(crate) fn of(config: &ContainerConfig, guard: DeviceGuard) -> Result<BTreeSet<String>, Error> {
+    if config.privileged {
+        // All that there are to give: a daemon in a container may itself have less.
+        let all = caps::read(None, caps::CapSet::Bounding).unwrap_or_default();
+        return Ok(all.iter().map(Capability::to_string).collect());
+    }
+    effective(&config.cap_add, &config.cap_drop, guard)
 }
 
 fn parse(name: &str) -> Result<Vec<String>, Error> {

@@ -198,26 +198,32 @@ pub struct Ulimit {
 }
 
 impl Ulimit {
-    const NAMES: [&str; 15] = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
+    const RESOURCES: [(&str, u32); 15] = [
+        ("core", libc::RLIMIT_CORE),
+        ("cpu", libc::RLIMIT_CPU),
+        ("data", libc::RLIMIT_DATA),
+        ("fsize", libc::RLIMIT_FSIZE),
+        ("locks", libc::RLIMIT_LOCKS),
+        ("memlock", libc::RLIMIT_MEMLOCK),
+        ("msgqueue", libc::RLIMIT_MSGQUEUE),
+        ("nice", libc::RLIMIT_NICE),
+        ("nofile", libc::RLIMIT_NOFILE),
+        ("nproc", libc::RLIMIT_NPROC),
+        ("rss", libc::RLIMIT_RSS),
+        ("rtprio", libc::RLIMIT_RTPRIO),
+        ("rttime", libc::RLIMIT_RTTIME),
+        ("sigpending", libc::RLIMIT_SIGPENDING),
+        ("stack", libc::RLIMIT_STACK),
     ];
 
+    /// The kernel's number of the resource.
+    pub(crate) fn resource(&self) -> Option<u32> {
+        let found = Self::RESOURCES.iter().find(|(name, _)| *name == self.name);
+        found.map(|(_, number)| *number)
+    }
+
     fn is_good(&self) -> bool {
-        Self::NAMES.contains(&self.name.as_str()) && self.soft <= self.hard
+        self.resource().is_some() && self.soft <= self.hard
     }
 }
 

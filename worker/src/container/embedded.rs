@@ -235,7 +235,9 @@ impl Embedded {
         let kept = self
             .blocking(move |inner| {
                 let kept = prepare(inner, &of)?;
+                crate::failpoint!("container.make.prepared");
                 shim::start(&inner.program, &kept.config, &of)?;
+                crate::failpoint!("container.make.shim");
                 Ok(kept)
             })
             .await?;
@@ -258,8 +260,15 @@ impl Embedded {
             // A shim that does not answer is killed with the rest below.
             let _ = shim.shutdown().await;
         }
+        crate::failpoint!("container.remove.shim");
         self.blocking(move |_| make::clean(&layout)).await
     }
+}
+
+/// What the shim is to know of the main process's input and output: the letters of its `start`.
+fn wants(config: &ContainerConfig) -> Vec<u8> {
+    let letters = [(config.tty, b't'), (config.open_stdin, b'i'), (config.stdin_once, b'o')];
+    letters.into_iter().filter_map(|(wanted, letter)| wanted.then_some(letter)).collect()
 }
 
 fn found(id: &ContainerId, kept: Option<Kept>, status: Status) -> Found {
@@ -322,9 +331,13 @@ impl Runtime for Embedded {
     async fn start(&self, id: &ContainerId) -> Result<i32, Error> {
         let layout = self.exists(id)?;
         let kept = Kept::load(&layout)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        crate::failpoint!("container.start.begun");
         let oom = kept.applied.oom_file.map_or_else(Vec::new, |p| p.into_os_string().into_vec());
         let mut shim = Shim::connect(id, &layout).await?;
-        shim.start(self.inner.helper.as_fd(), &oom, &self.argv(&layout)).await
+        let wants = wants(&kept.config);
+        let pid = shim.start(self.inner.helper.as_fd(), &wants, &oom, &self.argv(&layout)).await?;
+        crate::failpoint!("container.start.done");
+        Ok(pid)
     }
 
     async fn status(&self, id: &ContainerId) -> Result<Status, Error> {
@@ -408,8 +421,10 @@ impl Runtime for Embedded {
     async fn release(&self, id: &ContainerId) -> Result<(), Error> {
         self.unwatch(id);
         if let Ok(mut shim) = Shim::connect(id, &self.layout(id)).await {
+            crate::failpoint!("container.release.begun");
             shim.shutdown().await?;
         }
+        crate::failpoint!("container.release.done");
         Ok(())
     }
 
@@ -453,5 +468,6 @@ fn leaves_things_alone(error: &Error) -> bool {
             | Error::RootfsNotDirectory { .. }
             | Error::RootfsIsOurs { .. }
             | Error::BadCapability { .. }
+            | Error::BindSourceMissing { .. }
     )
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use super::config::merged_env;
 use super::kept::Kept;
 use super::wire::{Connection, Fields};
-use super::{ContainerId, EXIT_NOT_STARTED, Error, capabilities, helper};
+use super::{ContainerId, EXIT_NOT_STARTED, Error, Ulimit, capabilities, helper};
 
 /// Signals on their way to one command.
 const SIGNAL_QUEUE: usize = 16;
@@ -110,6 +110,12 @@ pub(super) struct ExecRequest {
     pub cwd: PathBuf,
     pub terminal: Terminal,
     pub capabilities: std::collections::BTreeSet<String>,
+    /// As the container: no system call filter.
+    pub privileged: bool,
+    pub user: String,
+    /// The environment says where the home is.
+    pub home: bool,
+    pub ulimits: Vec<Ulimit>,
     pub cgroups: Vec<PathBuf>,
 }
 
@@ -171,17 +177,25 @@ fn request(kept: &Kept, config: ExecConfig) -> Result<ExecRequest, Error> {
     if config.args.first().is_none_or(String::is_empty) {
         return Err(Error::NoCommand { id: own.id.clone() });
     }
+    if config.privileged {
+        return Err(Error::PrivilegedExec { id: own.id.clone() });
+    }
     let mut base = own.effective_env();
     if matches!(config.terminal, Terminal::Yes(_)) {
         base = merged_env(&["TERM=xterm"], &base);
     }
+    let says_home = |env: &[String]| env.iter().any(|entry| entry.starts_with("HOME="));
     let base: Vec<&str> = base.iter().map(String::as_str).collect();
     Ok(ExecRequest {
+        home: says_home(&own.env) || says_home(&config.env),
         env: merged_env(&base, &config.env),
         args: config.args,
         cwd: config.cwd.unwrap_or_else(|| own.cwd.clone()),
         terminal: config.terminal,
-        capabilities: capabilities::effective(&own.cap_add, &own.cap_drop, kept.applied.guard())?,
+        capabilities: capabilities::of(own, kept.applied.guard())?,
+        privileged: own.privileged,
+        user: if config.user.is_empty() { own.user.clone() } else { config.user },
+        ulimits: own.ulimits.clone(),
         cgroups: kept.applied.dirs.clone(),
     })
 }

@@ -14,7 +14,10 @@ use super::kept::Kept;
 use super::layout::{Layout, containers};
 use super::rootfs::Layer;
 use super::status::Told;
-use super::{ContainerConfig, ContainerId, Error, Image, capabilities, rootfs, spec};
+use super::{
+    BindMount, ContainerConfig, ContainerId, Error, Image, MissingSource, capabilities, rootfs,
+    spec,
+};
 
 /// A state directory on its way out: no container's id begins so.
 const REMOVING: &str = ".removing-";
@@ -29,14 +32,20 @@ pub(super) fn prepare(
 ) -> Result<Kept, Error> {
     let Image::Rootfs(dir) = &config.image;
     let image = rootfs::image_dir(dir, ours)?;
-    capabilities::effective(&config.cap_add, &config.cap_drop, capabilities::DeviceGuard::Cgroup)?;
+    capabilities::of(config, capabilities::DeviceGuard::Cgroup)?;
+    bind_sources(config)?;
+    crate::failpoint!("container.create.checked");
     new_dir(&layout.state).map_err(|error| taken(error, &config.id, &layout.state))?;
+    crate::failpoint!("container.create.directory");
     let layer = Layer::on(&layout.state)?;
     let applied = cgroup::Applied { dirs: own.planned(&config.id), ..cgroup::Applied::default() };
     let mut kept = Kept { config: config.clone(), applied, image, layer };
     kept.save(layout)?;
+    crate::failpoint!("container.create.config");
     write_etc(config, layout)?;
+    crate::failpoint!("container.create.etc");
     layer.make_lasting(layout)?;
+    crate::failpoint!("container.create.layer");
     place(&mut kept, layout, own, ours)?;
     Ok(kept)
 }
@@ -52,9 +61,13 @@ pub(super) fn renew(
     let mut kept = Kept::load(layout)?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
     let Image::Rootfs(dir) = &kept.config.image;
     kept.image = rootfs::image_dir(dir, ours)?;
+    bind_sources(&kept.config)?;
     kill_leftovers(layout)?;
+    crate::failpoint!("container.renew.killed");
     cgroup::remove(&kept.applied.dirs)?;
+    crate::failpoint!("container.renew.cgroups");
     remove_tree(&layout.run)?;
+    crate::failpoint!("container.renew.run");
     kept.applied = cgroup::Applied { dirs: own.planned(id), ..cgroup::Applied::default() };
     kept.save(layout)?;
     place(&mut kept, layout, own, ours)?;
@@ -69,17 +82,41 @@ fn place(kept: &mut Kept, layout: &Layout, own: &Own, ours: &[PathBuf]) -> Resul
         new_dir(&dir).map_err(Error::io("cannot make directory", dir))?;
     }
     kept.layer.make_passing(layout)?;
-    kept.applied = own.create(id, &kept.config.limits);
+    crate::failpoint!("container.place.directories");
+    let devices =
+        if kept.config.privileged { cgroup::Devices::All } else { cgroup::Devices::Guarded };
+    kept.applied = own.create(id, &kept.config.limits, devices);
+    crate::failpoint!("container.place.cgroups");
     if kept.layer == Layer::Memory {
         let what = "writable layer on the disk not in force: the state directory is on an overlay";
         kept.applied.missing.push(what.to_owned());
     }
     kept.save(layout)?;
+    crate::failpoint!("container.place.applied");
     for controller in kept.applied.v1.keys() {
         let dir = layout.cgroup(controller.name());
         fs::create_dir_all(&dir).map_err(Error::io("cannot make directory", dir))?;
     }
     write_bundle(kept, layout, ours)
+}
+
+/// Sees to it that there is something to mount.
+fn bind_sources(config: &ContainerConfig) -> Result<(), Error> {
+    for BindMount { source, missing, .. } in &config.mounts {
+        match (fs::metadata(source), missing) {
+            (Err(error), MissingSource::MakeDirectory)
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                fs::create_dir_all(source).map_err(Error::io("cannot make directory", source))?;
+            }
+            (Err(error), MissingSource::Refuse) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::BindSourceMissing { path: source.clone() });
+            }
+            (Err(error), _) => return Err(Error::io("cannot look at", source)(error)),
+            (Ok(_), _) => {}
+        }
+    }
+    Ok(())
 }
 
 fn write_etc(config: &ContainerConfig, layout: &Layout) -> Result<(), Error> {
@@ -157,15 +194,21 @@ pub(super) fn kill_leftovers(layout: &Layout) -> Result<(), Error> {
 /// Removes cgroups and directories, the config last, in one step.
 pub(super) fn clean(layout: &Layout) -> Result<(), Error> {
     kill_leftovers(layout)?;
+    crate::failpoint!("container.remove.killed");
     if let Some(kept) = Kept::load(layout)? {
         cgroup::remove(&kept.applied.dirs)?;
     }
+    crate::failpoint!("container.remove.cgroups");
     remove_tree(&layout.run)?;
+    crate::failpoint!("container.remove.run");
     let Some(name) = layout.state.file_name() else { return Ok(()) };
     let going = layout.state.with_file_name(format!("{REMOVING}{}", name.to_string_lossy()));
     remove_tree(&going)?;
     match fs::rename(&layout.state, &going) {
-        Ok(()) => remove_tree(&going),
+        Ok(()) => {
+            crate::failpoint!("container.remove.renamed");
+            remove_tree(&going)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("cannot remove", &layout.state)(error)),
     }

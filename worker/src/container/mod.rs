@@ -35,6 +35,7 @@ mod seccomp;
 mod shim;
 mod spec;
 mod status;
+mod user;
 mod wire;
 
 pub use attach::{

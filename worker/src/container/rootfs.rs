@@ -137,7 +137,12 @@ impl Layer {
 /// Mounts the overlay at `layout.root()`; the calling process must be in a mount namespace of its
 /// own. Layers are named by descriptor: no character of a path needs quoting, and the container
 /// does not see the host's paths.
-pub(crate) fn mount_overlay(image: &Path, layer: Layer, layout: &Layout) -> Result<(), Error> {
+pub(crate) fn mount_overlay(
+    image: &Path,
+    layer: Layer,
+    layout: &Layout,
+    flags: MsFlags,
+) -> Result<(), Error> {
     layer.mount(layout)?;
     let upper = layer.upper(layout);
     copy_root_mode(image, &upper)?;
@@ -153,14 +158,10 @@ pub(crate) fn mount_overlay(image: &Path, layer: Layer, layout: &Layout) -> Resu
         upper.as_raw_fd(),
         work.as_raw_fd()
     );
-    // `nodev`: device files in an image or made by a container are never opened.
     let root = layout.root();
-    mount(Some("overlay"), &root, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
-        .map_err(|errno| Error::Io {
-            what: "cannot mount the overlay at",
-            path: root,
-            source: errno.into(),
-        })
+    mount(Some("overlay"), &root, Some("overlay"), flags, Some(options.as_str())).map_err(|errno| {
+        Error::Io { what: "cannot mount the overlay at", path: root, source: errno.into() }
+    })
 }
 
 /// The layer's root hides the image's, so it must look like it.

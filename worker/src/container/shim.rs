@@ -24,9 +24,14 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// The shim's program in memory: a run directory is often mounted `noexec`.
 pub(super) fn program() -> Result<OwnedFd, Error> {
     let make = || -> io::Result<OwnedFd> {
-        let fd = memfd_create(c"weft-shim", MFdFlags::MFD_CLOEXEC)?;
-        let mut file = std::fs::File::from(fd);
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut file = std::fs::File::from(memfd_create(c"weft-shim", flags)?);
         file.write_all(PROGRAM)?;
+        // A container whose first process it is can name it, and must not be able to change it.
+        let seals =
+            libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        let seals = nix::fcntl::SealFlag::from_bits_truncate(seals);
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_ADD_SEALS(seals))?;
         // Opened anew for reading: a program open for writing cannot be executed.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(std::fs::File::open(path)?.into())
@@ -200,10 +205,11 @@ impl Shim {
     pub(super) async fn start(
         &mut self,
         helper: BorrowedFd<'_>,
+        wants: &[u8],
         oom_file: &[u8],
         argv: &[Vec<u8>],
     ) -> Result<i32, Error> {
-        let mut request: Vec<&[u8]> = vec![b"start", oom_file];
+        let mut request: Vec<&[u8]> = vec![b"start", wants, oom_file];
         request.extend(argv.iter().map(Vec::as_slice));
         let failed =
             |exit_code, reason| Error::NotStarted { id: self.id.clone(), exit_code, reason };

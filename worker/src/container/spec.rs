@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::cgroup::Applied;
 use super::layout::Layout;
-use super::{Access, ContainerConfig, Error, capabilities};
+use super::{Access, ContainerConfig, Error, Ulimit, capabilities};
+
+mod devices;
 
 /// Never to be read by a container (moby `oci/defaults.go`).
 const MASKED: [&str; 12] = [
@@ -37,12 +39,15 @@ pub(crate) fn spec(
     applied: &Applied,
     hidden: &[PathBuf],
 ) -> Result<Value, Error> {
-    let set = capabilities::effective(&config.cap_add, &config.cap_drop, applied.guard())?;
+    let set = capabilities::of(config, applied.guard())?;
     // Those of the network are set in the shim's namespace, which the library takes for the host's.
     let sysctls: BTreeMap<_, _> =
         config.sysctls.iter().filter(|(name, _)| !name.starts_with("net.")).collect();
     let hidden = hidden.iter().map(|p| p.display().to_string());
-    let masked: Vec<String> = MASKED.iter().map(|p| (*p).to_owned()).chain(hidden).collect();
+    let (masked, read_only): (&[&str], &[&str]) =
+        if config.privileged { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
+    let masked: Vec<String> = masked.iter().map(|p| (*p).to_owned()).chain(hidden).collect();
+    let devices = if config.privileged { devices::all() } else { Vec::new() };
     Ok(json!({
         "ociVersion": "1.0.2",
         "hostname": config.effective_hostname(),
@@ -53,7 +58,8 @@ pub(crate) fn spec(
             "cwd": config.cwd,
             "args": config.args,
             "env": config.effective_env(),
-            "noNewPrivileges": true,
+            "noNewPrivileges": !config.privileged,
+            "rlimits": config.ulimits.iter().map(rlimit).collect::<Vec<_>>(),
             // The shim's own score must not be inherited.
             "oomScoreAdj": 0,
             "capabilities": {
@@ -68,15 +74,22 @@ pub(crate) fn spec(
             ],
             "sysctl": sysctls,
             "maskedPaths": masked,
-            "readonlyPaths": READ_ONLY,
+            "readonlyPaths": read_only,
+            "devices": devices,
         },
     }))
+}
+
+fn rlimit(ulimit: &Ulimit) -> Value {
+    let name = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase());
+    json!({ "type": name, "soft": ulimit.soft, "hard": ulimit.hard })
 }
 
 fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<Value> {
     let fs = |typ: &str, target: &Path, options: &[&str]| json!({ "destination": target, "type": typ, "source": typ, "options": options });
     let bind = |source: &Path, target: &Path, options: &[&str]| json!({ "destination": target, "type": "bind", "source": source, "options": options });
     let at = Path::new;
+    let access = if config.privileged { "rw" } else { "ro" };
     let mut out = vec![
         fs("proc", at("/proc"), &["nosuid", "noexec", "nodev"]),
         fs("tmpfs", at("/dev"), &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -85,12 +98,12 @@ fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<V
             at("/dev/pts"),
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        fs("sysfs", at("/sys"), &["nosuid", "noexec", "nodev", "ro"]),
+        fs("sysfs", at("/sys"), &["nosuid", "noexec", "nodev", access]),
         fs("mqueue", at("/dev/mqueue"), &["nosuid", "noexec", "nodev"]),
         fs("tmpfs", at("/dev/shm"), &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
     if applied.v2.is_some() && applied.v1.is_empty() {
-        out.push(fs("cgroup2", at(CGROUPS), &["nosuid", "noexec", "nodev", "ro"]));
+        out.push(fs("cgroup2", at(CGROUPS), &["nosuid", "noexec", "nodev", access]));
     }
     if !applied.v1.is_empty() {
         let options = ["nosuid", "noexec", "nodev", "mode=755", "size=4k"];
@@ -98,7 +111,7 @@ fn mounts(config: &ContainerConfig, layout: &Layout, applied: &Applied) -> Vec<V
     }
     for controller in applied.v1.keys() {
         let target = at(CGROUPS).join(controller.name());
-        let options = ["bind", "ro", "nosuid", "noexec", "nodev"];
+        let options = ["bind", access, "nosuid", "noexec", "nodev"];
         out.push(bind(&layout.cgroup(controller.name()), &target, &options));
     }
     for file in ["resolv.conf", "hosts", "hostname"] {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use weft_worker::container::{
-    ContainerConfig, ContainerId, Embedded, EmbeddedConfig, Image, Runtime, helper,
+    ContainerConfig, ContainerId, Embedded, EmbeddedConfig, HostPort, Image, Protocol, Runtime,
+    helper,
 };
 
 fn main() -> ExitCode {
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let [run, state, rootfs, id, upto, command @ ..] = words.as_slice() else {
-        eprintln!("usage: RUN STATE ROOTFS ID create|start COMMAND...");
+        eprintln!("usage: RUN STATE ROOTFS ID create|start|publish|life COMMAND...");
         return ExitCode::FAILURE;
     };
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
@@ -26,13 +27,30 @@ fn main() -> ExitCode {
         let image = Image::Rootfs(PathBuf::from(rootfs));
         let config = ContainerConfig::new(id.clone(), image, command.to_vec());
         embedded.create(config).await.expect("create");
-        if upto == "start" {
+        let port = HostPort {
+            protocol: Protocol::Tcp,
+            listen: ([0, 0, 0, 0], 8080).into(),
+            target: ([127, 0, 0, 1], 80).into(),
+        };
+        if upto == "publish" || upto == "life" {
+            embedded.publish(&id, &[port]).await.expect("publish");
+        }
+        if upto != "create" {
             embedded.start(&id).await.expect("start");
+        }
+        if upto == "life" {
+            embedded.wait(&id).await.expect("wait");
+            embedded.release(&id).await.expect("release");
+            embedded.renew(&id).await.expect("renew");
+            embedded.publish(&id, &[port]).await.expect("publish");
+            embedded.publish(&id, &[]).await.expect("publish");
+            embedded.start(&id).await.expect("start");
+            embedded.remove(&id).await.expect("remove");
+            return ExitCode::SUCCESS;
         }
         println!("done");
         std::io::stdout().flush().expect("flush");
         // Until the test kills us.
-        std::future::pending::<()>().await;
-    });
-    ExitCode::SUCCESS
+        std::future::pending().await
+    })
 }

@@ -17,7 +17,7 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "sleep", "true", "false", "ls", "mount", "unshare", "mkdir", "grep",
     "hostname", "id", "kill", "mknod", "dd", "head", "yes", "touch", "pwd", "env", "readlink",
-    "stty", "tty", "ps", "stat", "tail", "ifconfig", "rm", "chroot", "test", "wc", "seq",
+    "stty", "tty", "ps", "stat", "tail", "ifconfig", "rm", "chroot", "test", "wc", "seq", "nc",
 ];
 
 pub struct Lab {

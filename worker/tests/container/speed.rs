@@ -52,7 +52,7 @@ fn thirty_containers_start_soon_and_their_shims_are_small() {
     });
 }
 
-fn rollup(pid: i32) -> u64 {
+pub fn rollup(pid: i32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps");
     let line = text.lines().find(|l| l.starts_with("Pss:")).expect("Pss");
     line.split_whitespace().nth(1).and_then(|k| k.parse::<u64>().ok()).expect("kB") << 10

@@ -47,6 +47,14 @@ impl Controller {
     }
 }
 
+/// Which device files a container may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// Docker's list.
+    Guarded,
+    All,
+}
+
 /// What a container got. `missing` is for people: one line for each thing that was asked for and is
 /// not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

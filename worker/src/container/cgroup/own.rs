@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{ContainerId, Limits};
 use super::limits::{Version, set};
-use super::{Applied, Controller};
+use super::{Applied, Controller, Devices};
 
 /// The leaf the daemon moves into on version 2.
 const DAEMON_LEAF: &str = "weft-daemon";
@@ -73,7 +73,7 @@ impl Own {
     }
 
     /// Makes the container's groups and sets its limits.
-    pub(crate) fn create(&self, id: &ContainerId, limits: &Limits) -> Applied {
+    pub(crate) fn create(&self, id: &ContainerId, limits: &Limits, devices: Devices) -> Applied {
         let name = format!("weft-{id}");
         let mut applied = Applied::default();
         let unified = self.unified(&name, &mut applied);
@@ -92,7 +92,9 @@ impl Own {
                     continue;
                 }
             };
-            if let Err((file, error)) = set(&dir, version, controller, limits) {
+            if controller == Controller::Devices && devices == Devices::All {
+                // The group has what the one above it has.
+            } else if let Err((file, error)) = set(&dir, version, controller, limits) {
                 applied.say_if_wanted(controller, limits, &format!("{file}: {error}"));
             } else if controller == Controller::Devices {
                 applied.devices = true;
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn with_no_controller_a_limit_is_said_to_be_missing() {
         let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
-        let applied = Own::default().create(&id(), &limits);
+        let applied = Own::default().create(&id(), &limits, Devices::Guarded);
         assert!(applied.dirs.is_empty() && !applied.devices);
         assert!(applied.missing[0].contains("1073741824"), "{applied:?}");
     }

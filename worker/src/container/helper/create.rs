@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,13 +20,22 @@ use libcontainer::workload::{
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::MsgFlags;
 
-use super::process::{Command, Refused, die_with_parent};
+use super::process::{Calls, Command, NOT_EXECUTABLE, Refused, die_with_parent};
+use super::terminal;
+use super::user::own_stdio;
+use crate::container::config::merged_env;
 use crate::container::kept::Kept;
 use crate::container::layout::Layout;
-use crate::container::{ContainerConfig, EXIT_NOT_STARTED, Error, capabilities, cgroup, rootfs};
+use crate::container::user::{self, Identity};
+use crate::container::{
+    ContainerConfig, EXIT_NOT_STARTED, Error, capabilities, cgroup, rootfs, wire,
+};
 
 const REPORT_FD: i32 = 3;
+/// The shim's own program.
+const SHIM_FD: i32 = 5;
 
 pub(super) fn main(run: PathBuf, state: PathBuf) -> ExitCode {
     match create(&Layout { run, state }) {
@@ -49,12 +58,30 @@ fn create(layout: &Layout) -> Result<i32, Refused> {
         })?;
     cgroup::join(&applied.dirs).map_err(refused)?;
     private_mounts().map_err(refused)?;
-    rootfs::mount_overlay(&image, layer, layout).map_err(refused)?;
+    // `nodev`: device files in an image or made by a container are never opened.
+    let flags = if config.privileged { MsFlags::empty() } else { MsFlags::MS_NODEV };
+    rootfs::mount_overlay(&image, layer, layout, flags).map_err(refused)?;
+    let identity = user::find_in(&layout.root(), &config.user)
+        .map_err(|e| Refused { code: NOT_EXECUTABLE, reason: e.to_string() })?;
+    own_stdio(&identity);
+    write_identity(layout, &identity).map_err(refused)?;
     rootfs::make_dirs_inside(&layout.root(), &config.cwd).map_err(refused)?;
     set_network(&config).map_err(refused)?;
     gather_cgroups(layout, &applied).map_err(refused)?;
     hide_cgroups().map_err(refused)?;
-    build(&config, layout, &applied)
+    build(&config, layout, &applied, &identity)
+}
+
+/// Completes the bundle: only here the root file system is there to look the user up in.
+fn write_identity(layout: &Layout, identity: &Identity) -> Result<(), Error> {
+    let path = layout.bundle().join("config.json");
+    let text = std::fs::read(&path).map_err(Error::io("cannot read", &path))?;
+    let mut bundle: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::io("cannot read", &path)(error.into()))?;
+    bundle["process"]["user"] = serde_json::json!({
+        "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups,
+    });
+    std::fs::write(&path, bundle.to_string()).map_err(Error::io("cannot write", path))
 }
 
 /// A mount namespace from which nothing gets back to the host.
@@ -104,16 +131,23 @@ fn build(
     config: &ContainerConfig,
     layout: &Layout,
     applied: &cgroup::Applied,
+    identity: &Identity,
 ) -> Result<i32, Refused> {
-    let set = capabilities::effective(&config.cap_add, &config.cap_drop, applied.guard())
-        .map_err(refused)?;
-    let command = Command::new(&config.args, &config.effective_env(), &set)?;
+    let set = capabilities::of(config, applied.guard()).map_err(refused)?;
+    let mut env = config.effective_env();
+    if !config.env.iter().any(|entry| entry.starts_with("HOME=")) {
+        env = merged_env(&[], &[env, vec![format!("HOME={}", identity.home)]].concat());
+    }
+    let mut command = Command::new(&config.args, &env, &set, Calls::of(config.privileged))?;
+    if config.init {
+        command = command.under(SHIM_FD);
+    }
     let library = |error: libcontainer::error::LibcontainerError| Refused {
         code: EXIT_NOT_STARTED,
         reason: chain(&error),
     };
     let container = ContainerBuilder::new(config.id.to_string(), SyscallType::default())
-        .with_executor(Exec { command })
+        .with_executor(Exec { command, terminal: config.tty })
         .with_root_path(layout.library())
         .and_then(ContainerBuilder::validate_id)
         .map_err(library)?
@@ -132,6 +166,7 @@ fn build(
 #[derive(Clone)]
 struct Exec {
     command: Command,
+    terminal: bool,
 }
 
 impl Executor for Exec {
@@ -153,12 +188,31 @@ impl Executor for Exec {
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         die_with_parent();
-        let Err(refused) = self.command.find().and_then(|file| self.command.run(&file));
+        let terminal = if self.terminal { take_terminal() } else { Ok(()) };
+        let Err(refused) =
+            terminal.and_then(|()| self.command.find()).and_then(|file| self.command.run(&file));
         report_error(&refused);
         // The library would turn an error into a code of its own, and destructors are the parent's.
         // SAFETY: _exit takes a plain value and does not return.
         unsafe { libc::_exit(refused.code) }
     }
+}
+
+/// Makes a terminal, gives its master side to the shim, and waits until that has set its size.
+fn take_terminal() -> Result<(), Refused> {
+    let made = || -> std::io::Result<()> {
+        let (master, own) = terminal::open_terminal()?;
+        // SAFETY: the shim opened descriptor 3 for us, and nobody closes it before exec does.
+        let report = unsafe { BorrowedFd::borrow_raw(REPORT_FD) };
+        wire::send(report, b"terminal\n", &[master.as_raw_fd()], MsgFlags::empty())?;
+        // A shim that is gone takes us along.
+        let _ = nix::unistd::read(report, &mut [0; 2])?;
+        // The first process of a container may lead its session already.
+        let _ = nix::unistd::setsid();
+        terminal::take(&own)?;
+        terminal::become_stdio([&own, &own, &own])
+    };
+    made().map_err(|e| Refused { code: EXIT_NOT_STARTED, reason: format!("terminal: {e}") })
 }
 
 fn refused(error: Error) -> Refused {

@@ -13,21 +13,23 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use caps::{CapSet, Capability};
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::MsgFlags;
-use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::process::{Command, NOT_FOUND, Refused, die_with_parent};
+use super::process::{
+    Calls, Command, NOT_EXECUTABLE, NOT_FOUND, Refused, die_with_parent, set_limits,
+};
+use super::terminal::{self, open_terminal};
+use super::user::{become_user, own_stdio};
+use crate::container::config::merged_env;
 use crate::container::exec::{ExecRequest, Terminal, set_window_size};
+use crate::container::user::{self, Identity};
 use crate::container::wire::{self, Inbox};
 use crate::container::{EXIT_NOT_STARTED, cgroup};
-
-/// Device number of every pseudo terminal multiplexer (devices.txt).
-const PTMX: (u64, u64) = (5, 2);
 
 pub(super) fn main() -> ExitCode {
     // SAFETY: the daemon made descriptor 0 our socket, and nothing else here uses it.
@@ -50,7 +52,6 @@ fn run(socket: &OwnedFd) -> Result<(), Refused> {
     nix::sys::prctl::set_dumpable(false).map_err(fail("set_dumpable"))?;
     let mut inbox = Inbox::default();
     let (request, mut fds) = receive(socket, &mut inbox)?;
-    let command = Command::new(&request.args, &request.env, &request.capabilities)?;
     cgroup::join(&request.cgroups).map_err(|e| failed(super::create::chain(&e)))?;
     if fds.is_empty() {
         return Err(failed("no pidfd came".into()));
@@ -63,6 +64,14 @@ fn run(socket: &OwnedFd) -> Result<(), Refused> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWCGROUP;
     setns(&pidfd, all).map_err(fail("enter the container"))?;
+    let identity = user::find_in(Path::new("/"), &request.user)
+        .map_err(|e| Refused { code: NOT_EXECUTABLE, reason: e.to_string() })?;
+    let mut env = request.env.clone();
+    if !request.home {
+        env = merged_env(&[], &[env, vec![format!("HOME={}", identity.home)]].concat());
+    }
+    let calls = Calls::of(request.privileged);
+    let command = Command::new(&request.args, &env, &request.capabilities, calls)?;
     let (stdio, master) = match request.terminal {
         Terminal::No => {
             (<[OwnedFd; 3]>::try_from(fds).map_err(|_| failed("no pipes came".into()))?, None)
@@ -80,7 +89,7 @@ fn run(socket: &OwnedFd) -> Result<(), Refused> {
     match unsafe { fork() }.map_err(fail("fork"))? {
         ForkResult::Child => {
             drop(report);
-            let Err(refused) = become_command(&request, &command, &stdio);
+            let Err(refused) = become_command(&request, &command, &identity, &stdio);
             let _ = nix::unistd::write(
                 &report_write,
                 format!("{} {}", refused.code, refused.reason).as_bytes(),
@@ -169,25 +178,31 @@ fn send_signal(child: Pid, signal: i32) {
 fn become_command(
     request: &ExecRequest,
     command: &Command,
+    identity: &Identity,
     stdio: &[OwnedFd; 3],
 ) -> Result<std::convert::Infallible, Refused> {
     let fail = |what: &'static str| move |e: nix::Error| failed(format!("{what}: {}", e.desc()));
     die_with_parent();
     nix::unistd::setsid().map_err(fail("setsid"))?;
     if let Terminal::Yes(_) = request.terminal {
-        // SAFETY: TIOCSCTTY takes a plain value.
-        let done = unsafe { libc::ioctl(stdio[0].as_raw_fd(), libc::TIOCSCTTY, 0) };
-        nix::errno::Errno::result(done).map_err(fail("take the terminal"))?;
+        terminal::take(&stdio[0]).map_err(|e| failed(format!("take the terminal: {e}")))?;
     }
-    for (number, fd) in stdio.iter().enumerate() {
-        // SAFETY: dup2 onto the standard descriptors; the socket on 0 is the parent's business.
-        let done = unsafe { libc::dup2(fd.as_raw_fd(), number as i32) };
-        nix::errno::Errno::result(done).map_err(fail("dup2"))?;
-    }
+    // The socket on 0 is the parent's business.
+    let [stdin, stdout, stderr] = stdio;
+    terminal::become_stdio([stdin, stdout, stderr])
+        .map_err(|e| failed(format!("standard descriptors: {e}")))?;
     close_on_exec_from(3);
     enter_dir(&request.cwd)?;
-    drop_capabilities(&request.capabilities)?;
-    nix::sys::prctl::set_no_new_privs().map_err(fail("no_new_privs"))?;
+    set_limits(&request.ulimits)?;
+    drop_bounding(&request.capabilities)?;
+    own_stdio(identity);
+    become_user(identity)?;
+    drop_capabilities(&request.capabilities, identity)?;
+    // With other credentials the kernel forgets it (prctl(2), PR_SET_PDEATHSIG).
+    die_with_parent();
+    if !request.privileged {
+        nix::sys::prctl::set_no_new_privs().map_err(fail("no_new_privs"))?;
+    }
     let file = command.find()?;
     command.run(&file)
 }
@@ -204,13 +219,26 @@ fn enter_dir(cwd: &Path) -> Result<(), Refused> {
     if real.is_absolute() { Ok(()) } else { Err(no("outside of the container")) }
 }
 
-fn drop_capabilities(kept: &BTreeSet<String>) -> Result<(), Refused> {
+fn wanted(kept: &BTreeSet<String>) -> caps::CapsHashSet {
+    kept.iter().filter_map(|name| name.parse::<Capability>().ok()).collect()
+}
+
+fn drop_bounding(kept: &BTreeSet<String>) -> Result<(), Refused> {
     let oops = |e: caps::errors::CapsError| failed(format!("capabilities: {e}"));
-    let wanted: caps::CapsHashSet =
-        kept.iter().filter_map(|name| name.parse::<Capability>().ok()).collect();
+    let wanted = wanted(kept);
     for capability in caps::read(None, CapSet::Bounding).map_err(oops)?.difference(&wanted) {
         caps::drop(None, CapSet::Bounding, *capability).map_err(oops)?;
     }
+    Ok(())
+}
+
+/// Who is not root has lost all with his change of identity.
+fn drop_capabilities(kept: &BTreeSet<String>, identity: &Identity) -> Result<(), Refused> {
+    let oops = |e: caps::errors::CapsError| failed(format!("capabilities: {e}"));
+    if identity.uid != 0 {
+        return Ok(());
+    }
+    let wanted = wanted(kept);
     caps::clear(None, CapSet::Ambient).map_err(oops)?;
     caps::set(None, CapSet::Inheritable, &caps::CapsHashSet::new()).map_err(oops)?;
     caps::set(None, CapSet::Effective, &caps::CapsHashSet::new()).map_err(oops)?;
@@ -223,31 +251,6 @@ fn close_on_exec_from(first: libc::c_uint) {
     unsafe {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
-}
-
-/// A new terminal of the container's own devpts: (master, terminal). What lies at the path is the
-/// container's choice, so it is looked at before use, and the terminal is opened through the
-/// master, not by name.
-fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let master = open("/dev/pts/ptmx", flags, Mode::empty())?;
-    let device = fstat(&master)?.st_rdev;
-    let devpts = nix::sys::statfs::fstatfs(&master)?.filesystem_type();
-    if (major(device), minor(device)) != PTMX || devpts.0 != libc::DEVPTS_SUPER_MAGIC {
-        return Err(io::Error::other(
-            "/dev/pts/ptmx of the container is not a terminal multiplexer",
-        ));
-    }
-    let unlocked: libc::c_int = 0;
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: TIOCSPTLCK reads one int, TIOCGPTPEER takes flags and returns a fresh descriptor.
-    unsafe {
-        let done = libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &unlocked);
-        nix::errno::Errno::result(done)?;
-        let peer = libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags);
-        let peer = nix::errno::Errno::result(peer)?;
-        Ok((master, OwnedFd::from_raw_fd(peer)))
-    }
 }
 
 fn receive(socket: &OwnedFd, inbox: &mut Inbox) -> Result<(ExecRequest, Vec<OwnedFd>), Refused> {

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 mod create;
 mod exec;
 mod process;
+mod terminal;
+mod user;
 
 /// First argument of a helper that makes a container.
 pub const CREATE: &str = "__container-create";

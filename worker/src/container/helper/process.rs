@@ -2,17 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use seccompiler::BpfProgram;
+
+use crate::container::Ulimit;
 
 /// Exit codes of a command that could not be run (POSIX shells', and Docker's).
 pub(super) const NOT_FOUND: i32 = 127;
 pub(super) const NOT_EXECUTABLE: i32 = 126;
+
+/// The name by which the shim's program knows that it is to be an init (`shim/src/init.rs`).
+const INIT_NAME: &CStr = c"weft-init";
 
 /// Why a command does not run.
 #[derive(Debug)]
@@ -27,6 +34,22 @@ pub(super) struct Command {
     args: Vec<CString>,
     env: Vec<CString>,
     filters: Vec<BpfProgram>,
+    /// The descriptor of the program that is to be the first process, with the command as its child.
+    init: Option<RawFd>,
+}
+
+/// Which system calls a command may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// Those that go with its capabilities.
+    Filtered,
+    All,
+}
+
+impl Calls {
+    pub(super) fn of(privileged: bool) -> Self {
+        if privileged { Self::All } else { Self::Filtered }
+    }
 }
 
 impl Command {
@@ -34,6 +57,7 @@ impl Command {
         args: &[String],
         env: &[String],
         capabilities: &BTreeSet<String>,
+        calls: Calls,
     ) -> Result<Self, Refused> {
         let words = |list: &[String]| -> Result<Vec<CString>, Refused> {
             let word = |w: &String| CString::new(w.as_str());
@@ -42,9 +66,17 @@ impl Command {
                 .collect::<Result<_, _>>()
                 .map_err(|e| failed(format!("NUL in text: {e}")))
         };
-        let filters = crate::container::seccomp::compile(capabilities)
-            .map_err(|e| failed(format!("system call filter: {e}")))?;
-        Ok(Self { args: words(args)?, env: words(env)?, filters })
+        let filters = match calls {
+            Calls::Filtered => crate::container::seccomp::compile(capabilities)
+                .map_err(|e| failed(format!("system call filter: {e}")))?,
+            Calls::All => Vec::new(),
+        };
+        Ok(Self { args: words(args)?, env: words(env)?, filters, init: None })
+    }
+
+    /// The command as the child of the program that is open as `program`.
+    pub(super) fn under(self, program: RawFd) -> Self {
+        Self { init: Some(program), ..self }
     }
 
     /// Finds the file to execute as a shell would; to be called inside of the container.
@@ -64,7 +96,18 @@ impl Command {
             seccompiler::apply_filter(filter)
                 .map_err(|e| failed(format!("system call filter: {e}")))?;
         }
-        let Err(errno) = nix::unistd::execve(file, &self.args, &self.env);
+        let Err(errno) = match self.init {
+            None => nix::unistd::execve(file, &self.args, &self.env),
+            Some(program) => {
+                let own = [INIT_NAME.to_owned(), file.clone()];
+                let words: Vec<CString> =
+                    own.into_iter().chain(self.args.iter().cloned()).collect();
+                let flags = AtFlags::AT_EMPTY_PATH;
+                // SAFETY: the shim has opened it for us, and nobody closes it before exec does.
+                let program = unsafe { BorrowedFd::borrow_raw(program) };
+                nix::unistd::execveat(program, c"", &words, &self.env, flags)
+            }
+        };
         let code = if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
         Err(Refused { code, reason: format!("exec {:?}: {}", file, errno.desc()) })
     }
@@ -126,6 +169,19 @@ fn fresh_signals() {
         }
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), no_old, SET);
     }
+}
+
+/// Limits of the calling process and of what it becomes.
+pub(super) fn set_limits(ulimits: &[Ulimit]) -> Result<(), Refused> {
+    for ulimit in ulimits {
+        let Some(resource) = ulimit.resource() else { continue };
+        let limit = libc::rlimit { rlim_cur: ulimit.soft, rlim_max: ulimit.hard };
+        // SAFETY: the limit outlives the call, which only reads it.
+        let done = unsafe { libc::setrlimit(resource, &limit) };
+        Errno::result(done)
+            .map_err(|e| failed(format!("limit of {}: {}", ulimit.name, e.desc())))?;
+    }
+    Ok(())
 }
 
 /// The process dies with the one that made it, whatever becomes of that one.
