@@ -529,6 +529,8 @@ impl Shim {
     /// Takes the name away before the last answer, so that nobody finds a socket without a shim
     /// behind it.
     fn finish(mut self) -> ExitCode {
+        // Whoever hears the answer may take the ports at once.
+        self.proxy = None;
         let _ = std::fs::remove_file(self.run_dir.join("shim.sock"));
         self.tell(Waiting::Shutdown, |client, _| client.ok(""));
         ExitCode::SUCCESS

@@ -204,7 +204,7 @@ fn bind_mounts_of_files_of_what_is_not_there_and_read_only_to_the_bottom() {
     fs::create_dir_all(at("outer/inner")).expect("mkdir");
     let none = None::<&str>;
     mount(Some("tmpfs"), &at("outer/inner"), Some("tmpfs"), MsFlags::empty(), none).expect("tmpfs");
-    let _mounted = Mounted(at("outer/inner"));
+    let mounted = Mounted(at("outer/inner"));
     fs::write(at("file"), "text\n").expect("write");
     block_on(async {
         let bind = |source: &str, target: &str, access, missing| BindMount {
@@ -230,6 +230,7 @@ fn bind_mounts_of_files_of_what_is_not_there_and_read_only_to_the_bottom() {
         let words = "invalid mount config for type \"bind\": bind source path does not exist: ";
         assert_eq!(error.to_string(), format!("{words}{}", at("nowhere").display()));
         lab.embedded.remove(&lab.id("a")).await.expect("remove");
+        drop(mounted);
         lab.assert_nothing_left();
     });
 }
