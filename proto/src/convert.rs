@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod container;
 pub mod network;
 pub mod node;
+pub mod run;
 pub mod service;
 pub mod session;
 pub mod status;

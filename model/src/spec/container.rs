@@ -15,6 +15,11 @@ pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
 const STOP_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Longest host name (`HOST_NAME_MAX` of Linux).
 const HOSTNAME_MAX: usize = 64;
+/// Shortest and longest span of a health check, as in Docker.
+const HEALTH_SPAN_MIN: Duration = Duration::from_millis(1);
+const HEALTH_SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
+/// All permission bits of a directory.
+const MODE_MAX: u32 = 0o7777;
 /// Least memory limit, as in Docker: less does not start a process.
 const MEMORY_MIN: u64 = 6 * 1024 * 1024;
 
@@ -218,7 +223,16 @@ impl ContainerSpec {
         if !self.workdir.is_empty() && !self.workdir.starts_with('/') {
             return Err(Invalid::new("--workdir", &self.workdir, "must be an absolute path"));
         }
-        self.mounts.iter().try_for_each(Mount::check)
+        self.check_security()?;
+        self.health.as_ref().map_or(Ok(()), Health::check)?;
+        self.mounts.iter().try_for_each(Mount::check)?;
+        for (index, mount) in self.mounts.iter().enumerate() {
+            let target = mount.target();
+            if self.mounts[..index].iter().any(|other| other.target() == target) {
+                return Err(Invalid::new("--mount target", target, "is mounted twice"));
+            }
+        }
+        Ok(())
     }
 
     fn check_image(&self) -> Result<(), Invalid> {
@@ -296,7 +310,39 @@ fn check_hostname(field: &str, name: &str) -> Result<(), Invalid> {
     }
 }
 
+impl Health {
+    fn check(&self) -> Result<(), Invalid> {
+        let spans = [
+            ("--health-interval", self.interval),
+            ("--health-timeout", self.timeout),
+            ("--health-start-period", self.start_period),
+        ];
+        for (field, span) in spans {
+            if (!span.is_zero() && span < HEALTH_SPAN_MIN) || span > HEALTH_SPAN_MAX {
+                let reason = "must be 0, or from 1ms to 24h";
+                return Err(Invalid::new(field, format!("{span:?}"), reason));
+            }
+        }
+        let empty = match &self.test {
+            HealthTest::Off => false,
+            HealthTest::Shell(line) => line.is_empty(),
+            HealthTest::Exec(args) => args.first().is_none_or(String::is_empty),
+        };
+        if empty {
+            return Err(Invalid::new("--health-cmd", "", "a command is needed"));
+        }
+        Ok(())
+    }
+}
+
 impl Mount {
+    /// Where it is in the container.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
+        }
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         let (source, target) = match self {
             Self::Bind { source, target, .. } => (Some(source), target),
@@ -309,6 +355,15 @@ impl Mount {
         if bad(target) || target == "/" {
             return Err(Invalid::new("--mount target", target, "must be an absolute path below /"));
         }
+        if let Self::Tmpfs { size, mode, .. } = self {
+            if *size == Some(0) {
+                return Err(Invalid::new("--mount tmpfs-size", 0, "must be more than 0"));
+            }
+            if let Some(mode) = mode.filter(|mode| *mode == 0 || *mode > MODE_MAX) {
+                let reason = format!("must be from 1 to {MODE_MAX:o}, octal");
+                return Err(Invalid::new("--mount tmpfs-mode", format!("{mode:o}"), reason));
+            }
+        }
         Ok(())
     }
 }
@@ -316,6 +371,11 @@ impl Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn probe(test: HealthTest) -> Health {
+        let zero = Duration::ZERO;
+        Health { test, interval: zero, timeout: zero, start_period: zero, retries: 0 }
+    }
 
     #[test]
     fn bad_values_are_named() {
@@ -337,6 +397,36 @@ mod tests {
             ("--stop-grace-period", |s| s.stop_grace = Duration::from_secs(86_401)),
             ("--limit-memory", |s| s.limits.memory = 1),
             ("--workdir", |s| s.workdir = "tmp".into()),
+            ("--user", |s| s.user = "a b".into()),
+            ("--stop-signal", |s| s.stop_signal = Some(65)),
+            ("--stop-signal", |s| s.stop_signal = Some(0)),
+            ("--cap-add", |s| s.cap_add.push("NET".into())),
+            ("--cap-drop", |s| s.cap_drop.push("NET".into())),
+            ("--sysctl", |s| drop(s.sysctls.insert("vm.swappiness".into(), "1".into()))),
+            ("--health-cmd", |s| s.health = Some(probe(HealthTest::Exec(vec![])))),
+            ("--health-cmd", |s| s.health = Some(probe(HealthTest::Shell(String::new())))),
+            ("--health-interval", |s| {
+                let interval = Duration::from_micros(999);
+                s.health = Some(Health { interval, ..probe(HealthTest::Off) });
+            }),
+            ("--health-timeout", |s| {
+                let timeout = Duration::from_secs(86_401);
+                s.health = Some(Health { timeout, ..probe(HealthTest::Off) });
+            }),
+            ("--mount target", |s| {
+                let twice = Mount::Tmpfs { target: "/t".into(), size: None, mode: None };
+                s.mounts = vec![twice.clone(), twice];
+            }),
+            ("--mount tmpfs-size", |s| {
+                s.mounts.push(Mount::Tmpfs { target: "/t".into(), size: Some(0), mode: None });
+            }),
+            ("--mount tmpfs-mode", |s| {
+                s.mounts.push(Mount::Tmpfs {
+                    target: "/t".into(),
+                    size: None,
+                    mode: Some(0o10000),
+                });
+            }),
             ("--mount target", |s| {
                 s.mounts.push(Mount::Tmpfs { target: "/".into(), size: None, mode: None })
             }),

@@ -6,6 +6,7 @@ mod network;
 mod node;
 mod option;
 mod run;
+mod security;
 mod service;
 
 pub use container::{Access, ContainerSpec, Health, HealthTest, Limits, Missing, Mount};
