@@ -11,9 +11,9 @@ if [ "$VM" = 1 ]; then
 fi
 other=$((3 - VM))
 own=$(container "task$VM")
-wait_for 60 weft exec "$own" ping -c 1 -W 1 "task$other" >/dev/null
+wait_for 120 weft exec "$own" ping -c 1 -W 1 "task$other" >/dev/null
 # A frame of full size goes through too.
-wait_for 30 weft exec "$own" ping -c 1 -W 1 -s 1400 "tasks.task$other"
+wait_for 120 weft exec "$own" ping -c 1 -W 1 -s 1400 "tasks.task$other"
 tell "answered"
 ask "$other" "answered" >/dev/null
 echo "task$VM pings task$other"

@@ -41,7 +41,7 @@ meet() { # KEY
 # Starts the daemon and waits until it answers.
 daemon() { # [OPTION...]
   weft daemon --log-level info "$@" </dev/null >>/var/log/weft.log 2>&1 3<&- 4>&- &
-  wait_for 60 weft info >/dev/null
+  wait_for 120 weft info >/dev/null
 }
 
 # Makes all VMs one cluster: the first one its manager.
@@ -60,7 +60,7 @@ cluster() {
 nodes_ready() { [ "$(weft node ls --format '{{.Status}}' | grep -ci ready)" = "$VMS" ]; }
 
 # The ID of the only container of a service on this VM; waits until it runs.
-container() { wait_for 60 only_container "$1"; } # SERVICE
+container() { wait_for 120 only_container "$1"; } # SERVICE
 
 only_container() {
   set -- $(weft ps -q --no-trunc --filter "service=$1" --filter status=running)
@@ -74,5 +74,5 @@ open_vswitch() {
   ovsdb-server --remote=punix:/var/run/openvswitch/db.sock --pidfile --detach --log-file -vconsole:emer 3<&- 4>&-
   ovs-vsctl --no-wait init
   ovs-vswitchd --pidfile --detach --log-file -vconsole:emer 3<&- 4>&-
-  wait_for 60 ovs-vsctl get Open_vSwitch . datapath_types >/dev/null
+  wait_for 120 ovs-vsctl get Open_vSwitch . datapath_types >/dev/null
 }
