@@ -63,9 +63,6 @@ impl Audit {
 
     fn look(&self, who: &str, state: Arc<State>) {
         let revision = state.revision();
-        for violation in state.check() {
-            self.trace.violated(who, format!("revision {revision}: {violation:?}"));
-        }
         // The map is whole whatever a holder of the lock did.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.figures.checked += 1;
@@ -80,11 +77,12 @@ impl Audit {
                 }
             }
             None => {
-                let found = seen.unfenced(&state);
-                seen.states.insert(revision, state);
+                let unfenced = seen.unfenced(&state);
+                seen.states.insert(revision, Arc::clone(&state));
                 drop(seen);
                 self.trace.note(who, format!("revision {revision}"));
-                for what in found {
+                let unsound = state.check().into_iter().map(|violation| violation.0);
+                for what in unsound.chain(unfenced) {
                     self.trace.violated(who, format!("revision {revision}: {what}"));
                 }
             }
@@ -112,7 +110,9 @@ impl Seen {
             for other in others {
                 self.figures.followers += 1;
                 if !may_be_followed(state, other, task) {
-                    found.push(format!("{} is begun beside {}", task.id, other.id));
+                    let node = other.node.and_then(|node| state.node(node));
+                    let node = node.map(|node| (node.state, node.since));
+                    found.push(format!("{task:?} is begun beside {other:?} on {node:?}"));
                 }
             }
         }

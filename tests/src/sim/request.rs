@@ -7,7 +7,7 @@ use weft_manager::{
     gate::{Caller, Credential, Origin},
 };
 use weft_model::{
-    AttachmentId, Command, NodeId, Proposal, RequestId, command::NewNode, spec::Role,
+    AttachmentId, Command, Named, NodeId, Proposal, RequestId, command::NewNode, spec::Role,
 };
 use weft_proto::{
     convert::status::refused,
@@ -173,7 +173,8 @@ async fn join(manager: &Manager, request: &str, node: NewNode, secret: [u8; 16])
     let id = node.id;
     let now = manager.view().now();
     let commands = vec![Command::AddNode { node, secret }];
-    let proposal = Proposal { request: RequestId::new(request), now, commands };
+    let request = RequestId::new(request).map(|id| Named { id, digest: None });
+    let proposal = Proposal { request, now, commands };
     let written = manager.store().propose(proposal).await;
     let (_, outcome) = written.map_err(|error| Status::unavailable(error.to_string()))?;
     outcome.into_result().map_err(|error| refused(&error))?;

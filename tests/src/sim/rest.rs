@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use weft_dns::Synced;
 use weft_model::{
     State, TaskState,
     object::Holder,
@@ -149,7 +150,7 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
     }
     let mut found = Vec::new();
     let sorted = Sorted::new(&wanted);
-    if format!("{:?}", worker.names().zones()) != format!("{:?}", sorted.zones()) {
+    if format!("{:?}", worker.names().zones()) != format!("{:?}", sorted.zones(Vec::new(), Default::default())) {
         found.push("other names than the state's".to_owned());
     }
     let containers = host.site.machine.lock().found();
