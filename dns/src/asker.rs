@@ -1,6 +1,7 @@
 //! Who asks: what a container's membership lets it know, and where its other questions go.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// One sandbox (network namespace) as the resolver sees it. The socket a query arrives on says
 /// which asker it is; nothing in the query does.
@@ -14,6 +15,26 @@ pub struct Asker {
     pub outside: Outside,
     /// The `ndots` the user set; none if the file has the one we write.
     pub ndots: Option<u8>,
+    /// Names that it alone knows, lower-cased; they go before those of its networks.
+    pub links: BTreeMap<String, Linked>,
+}
+
+/// Where a name leads that one asker alone knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Linked {
+    pub v4: Vec<Ipv4Addr>,
+    pub v6: Vec<Ipv6Addr>,
+}
+
+impl Extend<IpAddr> for Linked {
+    fn extend<I: IntoIterator<Item = IpAddr>>(&mut self, addresses: I) {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => self.v4.push(v4),
+                IpAddr::V6(v6) => self.v6.push(v6),
+            }
+        }
+    }
 }
 
 /// Whether a sandbox has a way out. One that is only on internal networks has none, and its

@@ -42,7 +42,7 @@ pub enum Resolution<'z> {
 }
 
 /// Decides.
-pub fn resolve<'z>(zones: &'z Zones, asker: &Asker, question: &Question<'_>) -> Resolution<'z> {
+pub fn resolve<'z>(zones: &'z Zones, asker: &'z Asker, question: &Question<'_>) -> Resolution<'z> {
     let meta = (rtype::META_FIRST..=rtype::META_LAST).contains(&question.rtype);
     if question.class != CLASS_IN || meta || question.rtype == rtype::OPT {
         return Resolution::Refuse;
@@ -67,28 +67,38 @@ enum Finding<'z> {
 }
 
 /// The zones through the eyes of one asker.
-struct View<'z, 'a> {
+struct View<'z> {
     zones: &'z Zones,
-    asker: &'a Asker,
+    asker: &'z Asker,
     synced: Synced,
 }
 
-impl<'z, 'a> View<'z, 'a> {
+impl<'z> View<'z> {
     /// A network whose names are not here yet makes the view incomplete for this asker alone.
-    fn new(zones: &'z Zones, asker: &'a Asker) -> Self {
+    fn new(zones: &'z Zones, asker: &'z Asker) -> Self {
         let complete = asker.networks.iter().all(|key| zones.network(key).is_some());
         let synced = if complete { zones.synced() } else { Synced::NotYet };
         Self { zones, asker, synced }
     }
 
     /// The networks of the asker, in its order.
-    fn networks(&self) -> impl Iterator<Item = &'z Network> + use<'z, 'a> {
+    fn networks(&self) -> impl Iterator<Item = &'z Network> + use<'z> {
         let zones = self.zones;
         self.asker.networks.iter().filter_map(move |key| zones.network(key))
     }
 
-    /// The whole name on every network first, then each way to read it as `name.network`.
+    /// The asker's own names first, then the whole name on every network, then each way to read it
+    /// as `name.network`.
     fn forward(&self, name: &str, rtype: u16) -> Finding<'z> {
+        if let Some(linked) = self.asker.links.get(name) {
+            return match rtype {
+                rtype::A if !linked.v4.is_empty() => Finding::Addresses(Resolution::V4(&linked.v4)),
+                rtype::AAAA if !linked.v6.is_empty() => {
+                    Finding::Addresses(Resolution::V6(&linked.v6))
+                }
+                _ => Finding::Exists,
+            };
+        }
         let whole = self.networks().map(|network| (network, name));
         let parts = splits(name).flat_map(|(name, suffix)| {
             self.networks()

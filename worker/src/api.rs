@@ -1,30 +1,37 @@
 //! What a node answers about its own containers, with no manager needed: [`Containers`] and
-//! [`Attachments`] are what operators call, [`Agent`] what managers call.
+//! [`Attachments`] and [`Networks`] are what operators call, [`Agent`] what managers call.
 //!
-//! Reading order: [`find`] says which container is meant, [`describe`] what is known of it, [`logs`]
-//! and [`exec`] carry its bytes, [`refusal`] turns the runtime's errors into statuses. Who may call
+//! Reading order: [`find`] says which container is meant, [`describe`] what is known of a task's and
+//! [`own`] of one of this node's own, [`logs`], [`exec`] and [`attach`] carry its bytes, [`refusal`] turns the runtime's errors into statuses. Who may call
 //! is decided before, by the gate in front of all services.
 
 mod agent;
+mod attach;
 mod attachments;
 mod containers;
 mod describe;
 mod exec;
 mod find;
 mod logs;
+mod networks;
+mod own;
 mod refusal;
 
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
+use weft_model::{Container, Rejected};
+use weft_proto::convert::status::{hinted, refused};
 
 pub use agent::Agent;
 pub use attachments::Attachments;
 pub use containers::Containers;
+pub use networks::Networks;
 
 use crate::{
     container::{Found, Runtime},
+    local::Local,
     plumbing::Assigned,
     worker::Worker,
 };
@@ -38,6 +45,8 @@ pub struct Sources {
     pub assigned: watch::Receiver<Assigned>,
     /// The worker's state directory, that the runtime keeps its files in.
     pub state_dir: PathBuf,
+    /// The node's own containers and networks; none over a machine that has none.
+    pub local: Option<Arc<Local>>,
 }
 
 impl From<&Worker> for Sources {
@@ -46,6 +55,7 @@ impl From<&Worker> for Sources {
             runtime: worker.runtime(),
             assigned: worker.assigned(),
             state_dir: worker.state_dir().to_owned(),
+            local: worker.local(),
         }
     }
 }
@@ -55,9 +65,45 @@ impl Sources {
         self.runtime.list().await.map_err(refusal::status)
     }
 
-    /// The container that `text` means.
+    fn local(&self) -> Result<&Arc<Local>, Status> {
+        let missing = || Status::unimplemented("this node has no kernel of its own");
+        self.local.as_ref().ok_or_else(missing)
+    }
+
+    /// The container of this node's own that `text` means; none if it may be a task's.
+    fn own(&self, text: &str) -> Result<Option<Arc<Container>>, Status> {
+        let Some(local) = &self.local else { return Ok(None) };
+        match local.find(text) {
+            Ok(container) => Ok(Some(container)),
+            Err(Rejected::NotFound { .. }) => Ok(None),
+            Err(other) => Err(refused(&other)),
+        }
+    }
+
+    /// The same where only one of this node's own will do.
+    async fn only_own(&self, text: &str) -> Result<(Arc<Local>, Arc<Container>), Status> {
+        let local = Arc::clone(self.local()?);
+        if let Some(container) = self.own(text)? {
+            return Ok((local, container));
+        }
+        let found = self.one(text).await?;
+        let name = found.config.map_or_else(|| found.id.to_string(), |config| config.name);
+        let text = format!("container {name} is of a service, which decides on it");
+        Err(hinted(Code::FailedPrecondition, text, Some("weft service update, weft service rm")))
+    }
+
+    /// The container that `text` means, as far as the runtime has it.
     async fn one(&self, text: &str) -> Result<Found, Status> {
         let mut all = self.all().await?;
+        if let Some(own) = self.own(text)? {
+            let id = own.id.to_string();
+            let at = all.iter().position(|found| found.id.as_str() == id);
+            return at.map(|at| all.swap_remove(at)).ok_or_else(|| {
+                let text = format!("container {} was never started", own.spec.name);
+                let hint = format!("weft start {}", own.spec.name);
+                hinted(Code::FailedPrecondition, text, Some(&hint))
+            });
+        }
         let candidates: Vec<_> = all.iter().map(find::Candidate::of).collect();
         let at = find::find(text, &candidates).map_err(|missed| missed.status())?;
         Ok(all.swap_remove(at))

@@ -42,19 +42,25 @@ pub type LocalSandboxes = BTreeMap<Holder, LocalSandbox>;
 
 /// What stands before the ID of a namespace of others in [`key_of`].
 const FOREIGN: &str = "foreign-";
+/// What stands before the ID of a container of `weft run` there.
+const CONTAINER: &str = "container-";
 
 /// The name of a sandbox in the data plane and in the resolver.
 pub fn key_of(holder: Holder) -> String {
     match holder {
         Holder::Task(task) => task.to_string(),
         Holder::Foreign(id) => format!("{FOREIGN}{id}"),
+        Holder::Container(id) => format!("{CONTAINER}{id}"),
     }
 }
 
 /// The sandbox of that name.
 pub fn holder_of(key: &str) -> Option<Holder> {
-    match key.strip_prefix(FOREIGN) {
-        Some(id) => id.parse().ok().map(Holder::Foreign),
+    if let Some(id) = key.strip_prefix(FOREIGN) {
+        return id.parse().ok().map(Holder::Foreign);
+    }
+    match key.strip_prefix(CONTAINER) {
+        Some(id) => id.parse().ok().map(Holder::Container),
         None => key.parse().ok().map(Holder::Task),
     }
 }
@@ -133,6 +139,7 @@ impl<'a> Sorted<'a> {
             .collect();
         let sandboxes = sandboxes
             .iter()
+            .filter(|(holder, _)| !matches!(holder, Holder::Container(_)))
             .map(|(holder, sandbox)| (key_of(*holder), self.sandbox(sandbox)))
             .collect();
         Dataplane { underlay: Some(underlay), networks, sandboxes, ..Dataplane::default() }
@@ -192,7 +199,7 @@ impl<'a> Sorted<'a> {
         }
     }
 
-    fn add_vips(&self, network: NetworkId, vips: &mut BTreeMap<IpAddr, Vec<IpAddr>>) {
+    pub(crate) fn add_vips(&self, network: NetworkId, vips: &mut BTreeMap<IpAddr, Vec<IpAddr>>) {
         for (id, service) in &self.services {
             let Some(names) = service.networks.get(&network) else { continue };
             let backends = self.shown(*id, network);
@@ -213,14 +220,15 @@ impl<'a> Sorted<'a> {
             .collect()
     }
 
-    /// All names this node can answer.
-    pub fn zones(&self) -> Zones {
+    /// All names this node can answer: the cluster's, and `own` ones. Without a word of the cluster
+    /// they are complete as far as `synced` says.
+    pub fn zones(&self, own: Vec<NetworkNames>, synced: Synced) -> Zones {
         let Some(cluster) = self.cluster else {
-            return Zones::new([], Elsewhere::default(), Synced::NotYet);
+            return Zones::new(own, Elsewhere::default(), synced);
         };
         let elsewhere = Elsewhere::new(label_key(cluster.id), cluster.labels.clone());
         let networks = self.networks.iter().map(|(id, item)| self.names(*id, item));
-        Zones::new(networks.collect::<Vec<_>>(), elsewhere, Synced::Complete)
+        Zones::new(networks.chain(own), elsewhere, Synced::Complete)
     }
 
     /// The names on one network. A name whose holders are all hidden stays known, without

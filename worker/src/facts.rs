@@ -1,7 +1,7 @@
 //! What this node says of itself: read from the machine, never guessed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -60,17 +60,29 @@ pub fn read() -> Result<Facts, FactError> {
 /// # Errors
 /// When the routes cannot be read.
 pub fn used_prefixes() -> Result<BTreeSet<IpNet>, FactError> {
+    Ok(used()?.into_keys().collect())
+}
+
+/// The same with what uses each, in words: `the route by eth0`, `a name server`.
+///
+/// # Errors
+/// When the routes cannot be read.
+pub fn used() -> Result<BTreeMap<IpNet, String>, FactError> {
     let mut used = routes(&text("/proc/thread-self/net/route")?);
     // Without IPv6 in the kernel the file is missing.
     used.extend(routes_v6(&text("/proc/thread-self/net/ipv6_route").unwrap_or_default()));
     let resolvers = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    used.extend(
-        weft_dns::files::upstreams_from_resolv_conf(&resolvers)
-            .into_iter()
-            .filter(|server| !server.ip().is_loopback())
-            .map(|server| IpNet::from(server.ip())),
-    );
+    for server in weft_dns::files::upstreams_from_resolv_conf(&resolvers) {
+        if !server.ip().is_loopback() {
+            let server = IpNet::from(server.ip());
+            used.entry(server).or_insert_with(|| "a name server of this host".to_owned());
+        }
+    }
     Ok(used)
+}
+
+fn by_route(link: &str) -> String {
+    format!("the route of this host by {link}")
 }
 
 fn text(path: &'static str) -> Result<String, FactError> {
@@ -89,7 +101,7 @@ fn is_own(link: &str) -> bool {
 
 /// `/proc/net/route`: the link, then destination and mask (third last of the numbers) as hex of the
 /// bytes in memory.
-fn routes(table: &str) -> BTreeSet<IpNet> {
+fn routes(table: &str) -> BTreeMap<IpNet, String> {
     table
         .lines()
         .skip(1)
@@ -100,13 +112,14 @@ fn routes(table: &str) -> BTreeSet<IpNet> {
                 u32::from_str_radix(hex, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()))
             };
             let net = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
-            (net.prefix_len() > 0 && !is_own(link)).then(|| IpNet::V4(net.trunc()))
+            let counts = net.prefix_len() > 0 && !is_own(link);
+            counts.then(|| (IpNet::V4(net.trunc()), by_route(link)))
         })
         .collect()
 }
 
 /// `/proc/net/ipv6_route`: destination and prefix length as hex first, the link last.
-fn routes_v6(table: &str) -> BTreeSet<IpNet> {
+fn routes_v6(table: &str) -> BTreeMap<IpNet, String> {
     table
         .lines()
         .filter_map(|line| {
@@ -119,7 +132,7 @@ fn routes_v6(table: &str) -> BTreeSet<IpNet> {
                 || address.is_loopback()
                 || address.is_multicast()
                 || address.is_unicast_link_local();
-            (!special && !is_own(link)).then_some(IpNet::V6(net))
+            (!special && !is_own(link)).then(|| (IpNet::V6(net), by_route(link)))
         })
         .collect()
 }
@@ -157,12 +170,13 @@ mod tests {
                   eth0\t00000000\tFE00630A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                   eth0\t0000630A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
                   wb010000\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(routes(v4), BTreeSet::from(["10.99.0.0/24".parse().unwrap()]));
+        let by = |prefix: &str| BTreeMap::from([(prefix.parse().unwrap(), by_route("eth0"))]);
+        assert_eq!(routes(v4), by("10.99.0.0/24"));
         let v6 = "fd000000000000010000000000000000 40 00000000000000000000000000000000 00 \
                   00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\
                   fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
                   00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n";
-        assert_eq!(routes_v6(v6), BTreeSet::from(["fd00:0:0:1::/64".parse().unwrap()]));
+        assert_eq!(routes_v6(v6), by("fd00:0:0:1::/64"));
         assert_eq!(memory("MemTotal:       1024 kB\nMemFree: 1 kB"), 1024 * 1024);
     }
 

@@ -11,11 +11,14 @@ use std::{
 };
 
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
-use weft_dns::{Asker, Server, asker::Outside};
-use weft_model::{Assignments, object::Holder};
+use weft_dns::{Asker, Server, Synced, asker::Outside};
+use weft_model::{Assignments, State, object::Holder};
 use weft_overlay::{Completeness, Dataplane, Report, Scope};
 
-use crate::desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of};
+use crate::{
+    desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of},
+    local::{self, Defaults},
+};
 
 mod kernel;
 
@@ -63,6 +66,8 @@ pub struct Standing {
     pub sandboxes: BTreeSet<Holder>,
     /// Those that are not as wanted, and why.
     pub troubled: BTreeMap<Holder, String>,
+    /// Revision of this node's own state that the last look was for.
+    pub own: u64,
     /// What else the kernel refused, in words.
     pub errors: Vec<String>,
     /// Objects that were put back after they were found missing or changed.
@@ -86,16 +91,37 @@ impl Drop for Plumbing {
 /// How far the assignments can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// There are none.
+    /// There are none, though the node may be in a cluster.
     None,
+    /// There can be none: the node is in no cluster, and nothing of one is wanted.
+    Alone,
     /// From this node's disk: enough to go on with.
     Kept,
     /// From a manager, in this run: what is not in them is not wanted.
     Managers,
 }
 
+impl Source {
+    /// Whether what is not in the assignments is not wanted.
+    fn completeness(self) -> Completeness {
+        match self {
+            Self::None | Self::Kept => Completeness::Partial,
+            Self::Alone | Self::Managers => Completeness::Complete,
+        }
+    }
+}
+
 /// The assignments and where they came from.
 pub type Assigned = (Source, Arc<Assignments>);
+
+/// What the loop needs of this node's own networks and containers.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// They; on the disk, so complete from the first look on.
+    pub state: watch::Receiver<Arc<State>>,
+    /// What the daemon was told.
+    pub defaults: Arc<Defaults>,
+}
 
 impl Plumbing {
     /// Starts the loop over `kernel`, with the sandboxes that were adopted from an earlier run: the
@@ -103,12 +129,13 @@ impl Plumbing {
     pub fn start(
         kernel: impl HostKernel,
         assigned: watch::Receiver<Assigned>,
+        own: Option<Own>,
         names: Arc<Server>,
         adopted: BTreeMap<Holder, Plumbed>,
     ) -> Self {
         let (sandboxes, wanted) = watch::channel(adopted);
         let (told, standing) = watch::channel(Standing::default());
-        let task = tokio::spawn(Loop { kernel, assigned, wanted, names, told }.run());
+        let task = tokio::spawn(Loop { kernel, assigned, own, wanted, names, told }.run());
         Self { sandboxes, standing, task }
     }
 
@@ -132,6 +159,41 @@ impl Plumbing {
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }
+
+    /// Waits until the kernel has what a sandbox needs as of this revision of the node's own state.
+    /// Abandoned, it has changed nothing.
+    ///
+    /// # Errors
+    /// What the kernel refuses, when `patience` is over.
+    pub async fn carried(
+        &self,
+        holder: Holder,
+        own: u64,
+        patience: Duration,
+    ) -> Result<(), String> {
+        let mut standing = self.standing();
+        let carries = |now: &Standing| {
+            now.own >= own && now.sandboxes.contains(&holder) && !now.troubled.contains_key(&holder)
+        };
+        let carried = standing.wait_for(carries);
+        match tokio::time::timeout(patience, carried).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err("the data plane has ended".to_owned()),
+            Err(_) => {
+                let trouble = self.standing.borrow().troubled.get(&holder).cloned();
+                Err(trouble.unwrap_or_else(|| "the kernel was not looked at".to_owned()))
+            }
+        }
+    }
+
+    /// Takes a sandbox away and waits until the kernel has let go of it; if the loop is stuck, not
+    /// longer than `patience`: the links go with the namespace anyway.
+    pub async fn let_go(&self, holder: Holder, patience: Duration) {
+        let mut standing = self.standing();
+        self.take(holder);
+        let gone = standing.wait_for(|standing| !standing.sandboxes.contains(&holder));
+        let _ = tokio::time::timeout(patience, gone).await;
+    }
 }
 
 /// Who a sandbox is to the resolver.
@@ -142,12 +204,14 @@ pub(crate) fn asker_of(plumbed: &Plumbed, sorted: &Sorted<'_>) -> Asker {
         upstreams: plumbed.resolving.upstreams.clone(),
         outside: if way_out { Outside::Open } else { Outside::Closed },
         ndots: plumbed.resolving.ndots,
+        ..Asker::default()
     }
 }
 
 struct Loop<K> {
     kernel: K,
     assigned: watch::Receiver<Assigned>,
+    own: Option<Own>,
     wanted: watch::Receiver<BTreeMap<Holder, Plumbed>>,
     names: Arc<Server>,
     told: watch::Sender<Standing>,
@@ -159,24 +223,26 @@ impl<K: HostKernel> Loop<K> {
         let mut retry = RETRY;
         let mut settled: Option<Arc<Dataplane>> = None;
         loop {
-            let (source, assignments) = self.assigned.borrow_and_update().clone();
-            let sandboxes = self.wanted.borrow_and_update().clone();
-            let sorted = Sorted::new(&assignments);
-            let local: LocalSandboxes = sandboxes
+            let seen = self.look();
+            let local: LocalSandboxes = seen
+                .sandboxes
                 .iter()
                 .map(|(holder, plumbed)| (*holder, plumbed.local.clone()))
                 .collect();
-            let desired = Arc::new(sorted.dataplane(&local));
-            let completeness = match source {
-                Source::None | Source::Kept => Completeness::Partial,
-                Source::Managers => Completeness::Complete,
-            };
+            let sorted = Sorted::new(&seen.assignments);
+            let own = seen.own(&sorted, &local);
+            let mut desired = sorted.dataplane(&local);
+            if let Some(own) = &own {
+                own.add_to(&mut desired);
+            }
+            let desired = Arc::new(desired);
             let same = settled.as_ref().is_some_and(|settled| *settled == desired);
-            let looked = match source {
-                Source::None => Ok(Report::default()),
-                Source::Kept | Source::Managers => {
-                    self.kernel.reconcile(Arc::clone(&desired), completeness, scope).await
-                }
+            // A node of whose cluster nothing is known has nothing to do, but for its own.
+            let looked = if seen.source == Source::None && own.is_none() {
+                Ok(Report::default())
+            } else {
+                let completeness = seen.source.completeness();
+                self.kernel.reconcile(Arc::clone(&desired), completeness, scope).await
             };
             let report = match looked {
                 Ok(report) => report,
@@ -190,8 +256,8 @@ impl<K: HostKernel> Loop<K> {
                 let first = report.executed.first().map(ToString::to_string).unwrap_or_default();
                 tracing::info!(objects = repaired, first, "put back what was found changed");
             }
-            self.publish_names(source, &sorted, &sandboxes);
-            self.tell(&assignments, &sandboxes, &report, repaired);
+            self.publish_names(&seen, &sorted, own.as_ref());
+            self.tell(&seen, &report, repaired);
             let wait = if report.is_settled() {
                 settled = Some(desired);
                 retry = RETRY;
@@ -205,10 +271,32 @@ impl<K: HostKernel> Loop<K> {
         }
     }
 
+    /// What is wanted now.
+    fn look(&mut self) -> Seen {
+        let (source, assignments) = self.assigned.borrow_and_update().clone();
+        let own = self.own.as_mut().map(|own| {
+            let state = own.state.borrow_and_update().clone();
+            (state, Arc::clone(&own.defaults))
+        });
+        let sandboxes = self.wanted.borrow_and_update().clone();
+        Seen { source, assignments, own, sandboxes }
+    }
+
     /// Waits for a reason to look again, and says where to look.
     async fn next_look(&mut self, wait: Duration) -> Scope {
         let at = Instant::now() + wait;
+        let own = async {
+            let changed = match &mut self.own {
+                Some(own) => own.state.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                // There is none, or it ends with the worker.
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
+            () = own => {}
             _ = self.assigned.changed() => {}
             _ = self.wanted.changed() => {}
             () = self.kernel.changed() => {
@@ -221,38 +309,35 @@ impl<K: HostKernel> Loop<K> {
         Scope::Changed(BTreeSet::new())
     }
 
-    fn publish_names(
-        &self,
-        source: Source,
-        sorted: &Sorted<'_>,
-        sandboxes: &BTreeMap<Holder, Plumbed>,
-    ) {
-        if source == Source::None {
+    fn publish_names(&self, seen: &Seen, sorted: &Sorted<'_>, own: Option<&local::plane::Own<'_>>) {
+        if seen.source == Source::None && own.is_none() {
             return;
         }
-        self.names.publish(sorted.zones());
-        for (holder, plumbed) in sandboxes {
-            let asker = asker_of(plumbed, sorted);
+        let synced = if seen.source == Source::Alone { Synced::Complete } else { Synced::NotYet };
+        self.names.publish(sorted.zones(own.map(|own| own.names()).unwrap_or_default(), synced));
+        for (holder, plumbed) in &seen.sandboxes {
+            let asker = match (holder, own) {
+                (Holder::Container(id), Some(own)) => own.asker(*id, &plumbed.resolving),
+                (Holder::Container(_) | Holder::Task(_) | Holder::Foreign(_), _) => {
+                    asker_of(plumbed, sorted)
+                }
+            };
             // A sandbox that is not served yet, or no longer, is told when it is added.
             let _ = self.names.update(&key_of(*holder), asker);
         }
     }
 
-    fn tell(
-        &self,
-        assignments: &Assignments,
-        sandboxes: &BTreeMap<Holder, Plumbed>,
-        report: &Report,
-        repaired: usize,
-    ) {
+    fn tell(&self, seen: &Seen, report: &Report, repaired: usize) {
         let troubled = report.troubled();
+        let revision = seen.assignments.revision;
         self.told.send_modify(|standing| {
             standing.looks += 1;
-            standing.seen = assignments.revision;
+            standing.seen = revision;
+            standing.own = seen.own.as_ref().map_or(0, |(state, _)| state.revision());
             if report.is_settled() {
-                standing.revision = assignments.revision;
+                standing.revision = revision;
             }
-            standing.sandboxes = sandboxes.keys().copied().collect();
+            standing.sandboxes = seen.sandboxes.keys().copied().collect();
             standing.troubled = troubled
                 .iter()
                 .filter_map(|(key, why)| Some((holder_of(key)?, why.clone())))
@@ -260,5 +345,24 @@ impl<K: HostKernel> Loop<K> {
             standing.errors = report.failed.iter().map(ToString::to_string).collect();
             standing.repairs += repaired as u64;
         });
+    }
+}
+
+/// What one look is for.
+struct Seen {
+    source: Source,
+    assignments: Arc<Assignments>,
+    own: Option<(Arc<State>, Arc<Defaults>)>,
+    sandboxes: BTreeMap<Holder, Plumbed>,
+}
+
+impl Seen {
+    fn own<'a>(
+        &'a self,
+        sorted: &'a Sorted<'a>,
+        sandboxes: &'a LocalSandboxes,
+    ) -> Option<local::plane::Own<'a>> {
+        let (state, defaults) = self.own.as_ref()?;
+        Some(local::plane::Own { state, defaults, sorted, sandboxes })
     }
 }

@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub use make::{attachments_label, labels};
+pub(crate) use make::{host_resolv_conf, of_spec};
 
 /// What drivers work with.
 pub struct Context {

@@ -16,6 +16,7 @@ use crate::{
     attach::{self, Book, BookError, Ground, Keeper, LiveGround},
     cache::Cache,
     container::{self, Embedded, EmbeddedConfig, Holders, Runtime},
+    local::{self, Defaults, Local},
     plumbing::{Assigned, HostKernel, LiveKernel, Plumbing, Source, Standing},
     report::ReportBook,
     session::{Contact, Dial, Session, grpc::GrpcDial},
@@ -35,6 +36,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What need not.
     pub run_dir: PathBuf,
+    /// What new networks and containers of this node get when nothing else is said.
+    pub defaults: Defaults,
 }
 
 /// Why a worker cannot start.
@@ -49,6 +52,9 @@ pub enum StartError {
     /// The thread that answers names.
     #[error("the resolver cannot start")]
     Names(#[source] std::io::Error),
+    /// The node's own networks and containers.
+    #[error("the local engine cannot start")]
+    Local(#[from] local::StartError),
     /// The data plane.
     #[error("the data plane cannot start")]
     DataPlane(#[from] weft_overlay::ReconcilerError),
@@ -78,6 +84,7 @@ pub struct Worker {
     assigned: watch::Sender<Assigned>,
     contact: watch::Sender<Contact>,
     keeper: Arc<Keeper>,
+    local: Option<Arc<Local>>,
     running: tokio::sync::Mutex<JoinSet<()>>,
     session: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -92,7 +99,8 @@ impl Worker {
         let runtime: Arc<dyn Runtime> = Arc::new(Embedded::new(runtime)?);
         let holders = Holders::new(&config.run_dir, &config.state_dir)?;
         let ground = |contact| -> Arc<dyn Ground> { LiveGround::new(holders, contact) };
-        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, ground).await
+        let own = local::Opened::open(&config.state_dir, config.defaults.clone())?;
+        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, ground, Some(own)).await
     }
 
     /// Starts over this runtime and this kernel, and adopts what an earlier run left there;
@@ -106,7 +114,22 @@ impl Worker {
         kernel: impl HostKernel,
         ground: Arc<dyn Ground>,
     ) -> Result<Self, StartError> {
-        Self::start_with(state_dir, runtime, kernel, |_| ground).await
+        Self::start_with(state_dir, runtime, kernel, |_| ground, None).await
+    }
+
+    /// The same with networks and containers of the node's own.
+    ///
+    /// # Errors
+    /// Also when what is kept of them cannot be read.
+    pub async fn start_local_on(
+        state_dir: &Path,
+        runtime: Arc<dyn Runtime>,
+        kernel: impl HostKernel,
+        ground: Arc<dyn Ground>,
+        defaults: Defaults,
+    ) -> Result<Self, StartError> {
+        let own = local::Opened::open(state_dir, defaults)?;
+        Self::start_with(state_dir, runtime, kernel, |_| ground, Some(own)).await
     }
 
     async fn start_with(
@@ -114,8 +137,15 @@ impl Worker {
         runtime: Arc<dyn Runtime>,
         kernel: impl HostKernel,
         ground: impl FnOnce(watch::Receiver<Contact>) -> Arc<dyn Ground>,
+        own: Option<local::Opened>,
     ) -> Result<Self, StartError> {
-        let (leftovers, strangers) = tasks::sort_found(runtime.list().await?);
+        let found = runtime.list().await?;
+        let (own_leftovers, own_strangers, found) = match &own {
+            Some(own) => own.sort_found(found),
+            None => (local::Leftovers::new(), Vec::new(), found),
+        };
+        let (leftovers, mut strangers) = tasks::sort_found(found);
+        strangers.extend(own_strangers);
         for stranger in strangers {
             if let Err(error) = runtime.remove(&stranger.id).await {
                 tracing::warn!(container = %stranger.id, %error, "left over and not removed");
@@ -134,12 +164,18 @@ impl Worker {
         let contact = watch::Sender::<Contact>::default();
         let ground = ground(contact.subscribe());
         adopted.extend(attach::adopted(&book, &*ground).await);
-        let plumbing = Plumbing::start(kernel, told.clone(), Arc::clone(&names), adopted);
+        adopted.extend(own.iter().flat_map(|own| own.adopted(&own_leftovers)));
+        let of_own = own.as_ref().map(local::Opened::own);
+        let plumbing = Plumbing::start(kernel, told.clone(), of_own, Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
+        let local = own.map(|own| own.into_local(Arc::clone(&context), Arc::clone(&ground)));
         let keeper = Keeper::new(book, ground, &context);
         let mut running = JoinSet::new();
+        if let Some(local) = &local {
+            running.spawn(Arc::clone(local).run(own_leftovers));
+        }
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
         running.spawn(Arc::clone(&keeper).run());
         Ok(Self {
@@ -149,6 +185,7 @@ impl Worker {
             assigned,
             contact,
             keeper,
+            local,
             running: running.into(),
             session: JoinSet::new().into(),
         })
@@ -187,11 +224,10 @@ impl Worker {
         // An empty set from the managers means: nothing is wanted.
         self.assigned.send_replace((Source::Managers, Arc::new(Assignments::default())));
         let mut standing = self.context.plumbing.standing();
-        let runtime = Arc::clone(&self.context.runtime);
         let empty = async {
             loop {
-                match runtime.list().await {
-                    Ok(found) if found.is_empty() => break,
+                match self.tasks_left().await {
+                    Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => tracing::warn!(%error, "containers are not listed"),
                 }
@@ -211,18 +247,32 @@ impl Worker {
             tracing::error!("not everything of the cluster could be removed");
         }
         self.cache.erase();
-        self.assigned.send_replace((Source::None, Arc::new(Assignments::default())));
+        self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
         self.contact.send_replace(Contact::default());
         self.keeper.show(None);
     }
 
-    /// Removes what a member left that is none any more: a leave may have been cut short.
+    /// Containers of tasks that the runtime has.
+    async fn tasks_left(&self) -> Result<usize, container::Error> {
+        let found = self.context.runtime.list().await?;
+        let state = self.local.as_ref().map(|local| local.state());
+        let own = |found: &&container::Found| {
+            let id = found.id.as_str().parse().ok();
+            id.zip(state.as_ref()).is_some_and(|(id, state)| state.container(id).is_some())
+        };
+        Ok(found.iter().filter(|found| !own(found)).count())
+    }
+
+    /// The node is in no cluster: removes what a member left that is none any more, since a leave may
+    /// have been cut short, and what else is of a cluster in the kernel.
     pub async fn leave_leftovers(&self) {
         let kept = self.assigned.borrow().0 == Source::Kept;
-        let containers = self.context.runtime.list().await.is_ok_and(|found| !found.is_empty());
+        let containers = self.tasks_left().await.is_ok_and(|left| left > 0);
         let attached = self.keeper.holds_any();
         if kept || containers || attached {
             self.leave().await;
+        } else {
+            self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
         }
     }
 
@@ -254,6 +304,11 @@ impl Worker {
     /// Namespaces of others.
     pub fn keeper(&self) -> Arc<Keeper> {
         Arc::clone(&self.keeper)
+    }
+
+    /// The node's own containers and networks.
+    pub fn local(&self) -> Option<Arc<Local>> {
+        self.local.clone()
     }
 
     /// Where what outlives the machine's restart is kept.

@@ -28,9 +28,10 @@ use weft_proto::{
         attachment_service_server::AttachmentServiceServer,
         cluster_service_server::ClusterServiceServer,
         container_service_server::ContainerServiceServer,
+        local_network_service_server::LocalNetworkServiceServer,
     },
 };
-use weft_worker::api::{Agent, Attachments, Containers};
+use weft_worker::api::{Agent, Attachments, Containers, Networks};
 
 use super::{cluster_service::ClusterApi, node::Node};
 
@@ -117,6 +118,7 @@ fn services(node: &Arc<Node>) -> (Gate, Routes) {
     let mut routes = api::add_services(Routes::default(), Arc::clone(node.slot()))
         .add_service(ClusterServiceServer::new(ClusterApi::new(Arc::downgrade(node))))
         .add_service(ContainerServiceServer::new(Containers::new(node.worker())))
+        .add_service(LocalNetworkServiceServer::new(Networks::new(node.worker())))
         .add_service(AttachmentServiceServer::new(Attachments::new(node.worker())))
         .add_service(AgentServiceServer::new(Agent::new(node.worker())));
     let (_, health) = tonic_health::server::health_reporter();

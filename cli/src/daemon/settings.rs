@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use weft_worker::local::{AddressPool, Defaults, defaults::DEFAULT_BRIDGE};
 
 use crate::args::{
     DaemonArgs,
@@ -114,6 +115,29 @@ impl Settings {
             run_dir: fs::canonicalize(&settings.run_dir)?,
             ..settings
         })
+    }
+
+    /// What the worker is told of networks and containers of its own.
+    pub fn defaults(&self) -> Defaults {
+        let (network, plain) = (&self.network, Defaults::default());
+        let pools = network.default_address_pool.iter();
+        Defaults {
+            bridge: network.bridge.clone().filter(|bridge| bridge != DEFAULT_BRIDGE),
+            bip: network.bip,
+            fixed_cidr: network.fixed_cidr,
+            mtu: network.mtu,
+            icc: network.icc.unwrap_or(plain.icc),
+            ip: network.ip,
+            ip_forward: network.ip_forward.unwrap_or(plain.ip_forward),
+            nftables: network.nftables.unwrap_or(plain.nftables),
+            dns: network.dns.clone(),
+            dns_search: network.dns_search.clone(),
+            dns_options: network.dns_opt.clone(),
+            pools: pools.map(|pool| AddressPool { base: pool.base, size: pool.size }).collect(),
+            respects_firewall: network
+                .publish_respects_host_firewall
+                .unwrap_or(plain.respects_firewall),
+        }
     }
 
     /// The user's socket.

@@ -1,14 +1,15 @@
 //! The containers of this node, as operators see and steer them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Semaphore, oneshot},
     task::JoinSet,
 };
 use tonic::{Code, Request, Response, Status, Streaming};
+use weft_model::{State, command::Force};
 use weft_proto::{
-    convert::{status::invalid, value},
+    convert::{run, status::invalid, value},
     v1::{
         self, ContainerLogsRequest, ExecRequest, GetContainerRequest, GetContainerResponse,
         KillContainerRequest, KillContainerResponse, ListContainersRequest, ListContainersResponse,
@@ -17,14 +18,16 @@ use weft_proto::{
 };
 
 use super::{
-    Sources, describe,
+    Sources, attach, describe,
     exec::{self, Answers},
     logs::{self, Records},
+    own::{self, Resolver, named},
     refusal,
 };
 use crate::{
     container::{ContainerId, DEFAULT_STOP_GRACE, Error, Found, Phase},
     desired::Sorted,
+    local::{CallError, live::Steer},
     worker::Worker,
 };
 
@@ -32,6 +35,9 @@ use crate::{
 const EXEC_SESSIONS_MAX: usize = 256;
 /// Highest signal number of Linux (SIGRTMAX).
 const SIGNAL_MAX: u32 = 64;
+
+/// Words of containers of this node that `ps` shows without `-a`.
+const IS_UP: [&str; 3] = ["running", "restarting", "removing"];
 
 /// See the module. Dropping it ends the commands that were started detached, and abandons what is
 /// being stopped.
@@ -91,8 +97,7 @@ impl Containers {
 impl ContainerService for Containers {
     type LogsStream = Records;
     type ExecStream = Answers;
-    type AttachStream =
-        tokio_stream::wrappers::ReceiverStream<Result<v1::AttachContainerResponse, Status>>;
+    type AttachStream = attach::Attached;
 
     async fn list(
         &self,
@@ -102,11 +107,21 @@ impl ContainerService for Containers {
         let found = self.sources.all().await?;
         let (_, assignments) = self.sources.assigned.borrow().clone();
         let sorted = Sorted::new(&assignments);
-        let containers = found
-            .iter()
-            .filter(|found| all || !has_ended(found))
-            .map(|found| describe::container(found, &sorted, &self.state_dir))
-            .collect();
+        let mut containers = Vec::new();
+        let mut runtime: BTreeMap<&str, &Found> =
+            found.iter().map(|found| (found.id.as_str(), found)).collect();
+        if let Some(local) = &self.sources.local {
+            for container in local.state().containers() {
+                let found = runtime.remove(container.id.to_string().as_str());
+                let shown = own::container(local, container, found, &sorted, &self.state_dir);
+                if all || IS_UP.contains(&shown.status.as_str()) {
+                    containers.push(shown);
+                }
+            }
+        }
+        let others = found.iter().filter(|found| runtime.contains_key(found.id.as_str()));
+        let shown = others.filter(|found| all || !has_ended(found));
+        containers.extend(shown.map(|found| describe::container(found, &sorted, &self.state_dir)));
         Ok(Response::new(ListContainersResponse { containers }))
     }
 
@@ -114,9 +129,15 @@ impl ContainerService for Containers {
         &self,
         request: Request<GetContainerRequest>,
     ) -> Result<Response<GetContainerResponse>, Status> {
-        let found = self.sources.one(&request.into_inner().container).await?;
+        let text = request.into_inner().container;
         let (_, assignments) = self.sources.assigned.borrow().clone();
         let sorted = Sorted::new(&assignments);
+        if let (Some(local), Some(own)) = (&self.sources.local, self.sources.own(&text)?) {
+            let found = self.sources.one(&own.id.to_string()).await.ok();
+            let shown = own::container(local, &own, found.as_ref(), &sorted, &self.state_dir);
+            return Ok(Response::new(GetContainerResponse { container: Some(shown) }));
+        }
+        let found = self.sources.one(&text).await?;
         let container = Some(describe::container(&found, &sorted, &self.state_dir));
         Ok(Response::new(GetContainerResponse { container }))
     }
@@ -138,6 +159,14 @@ impl ContainerService for Containers {
         let request = request.into_inner();
         let asked =
             value::span("grace", request.grace.as_ref()).map_err(|error| invalid(&error))?;
+        if let (Some(local), Some(own)) =
+            (self.sources.local.clone(), self.sources.own(&request.container)?)
+        {
+            let id = own.id;
+            let steer = Steer { grace: asked, ..Steer::default() };
+            on_and_on(async move { local.stop(id, steer).await }).await?;
+            return Ok(Response::new(StopContainerResponse { container_id: id.to_string() }));
+        }
         let found = self.sources.one(&request.container).await?;
         let own = found.config.as_ref().map_or(DEFAULT_STOP_GRACE, |config| config.stop_grace);
         if !has_ended(&found) {
@@ -155,6 +184,12 @@ impl ContainerService for Containers {
             0 => libc::SIGKILL,
             asked => signal(asked)?,
         };
+        if let (Some(local), Some(own)) =
+            (&self.sources.local, self.sources.own(&request.container)?)
+        {
+            local.kill(own.id, signal).await.map_err(own::status)?;
+            return Ok(Response::new(KillContainerResponse { container_id: own.id.to_string() }));
+        }
         let found = self.sources.one(&request.container).await?;
         match self.sources.runtime.kill(&found.id, signal).await {
             Ok(()) => {}
@@ -191,51 +226,79 @@ impl ContainerService for Containers {
 
     async fn create(
         &self,
-        _: Request<v1::CreateContainerRequest>,
+        request: Request<v1::CreateContainerRequest>,
     ) -> Result<Response<v1::CreateContainerResponse>, Status> {
-        Err(Status::unimplemented("create"))
+        let v1::CreateContainerRequest { spec, request_id } = request.into_inner();
+        let (local, request) = (Arc::clone(self.sources.local()?), named(&request_id)?);
+        let spec = spec.unwrap_or_default();
+        let read = move |state: &State| run::spec_of(&spec, &Resolver(state));
+        let made = on_and_on(async move { local.create(request, read).await }).await?;
+        let (container_id, name) = (made.id.to_string(), made.name);
+        Ok(Response::new(v1::CreateContainerResponse { container_id, name, warnings: Vec::new() }))
     }
 
     async fn start(
         &self,
-        _: Request<v1::StartContainerRequest>,
+        request: Request<v1::StartContainerRequest>,
     ) -> Result<Response<v1::StartContainerResponse>, Status> {
-        Err(Status::unimplemented("start"))
+        let v1::StartContainerRequest { container, request_id } = request.into_inner();
+        let (local, own) = self.sources.only_own(&container).await?;
+        let started = local.start(named(&request_id)?, own.id).await;
+        started.map_err(own::not_started)?;
+        Ok(Response::new(v1::StartContainerResponse { container_id: own.id.to_string() }))
     }
 
     async fn restart(
         &self,
-        _: Request<v1::RestartContainerRequest>,
+        request: Request<v1::RestartContainerRequest>,
     ) -> Result<Response<v1::RestartContainerResponse>, Status> {
-        Err(Status::unimplemented("restart"))
+        let v1::RestartContainerRequest { container, grace, request_id } = request.into_inner();
+        let grace = value::span("grace", grace.as_ref()).map_err(|error| invalid(&error))?;
+        let (local, own) = self.sources.only_own(&container).await?;
+        let restarted = local.restart(named(&request_id)?, own.id, grace).await;
+        restarted.map_err(own::not_started)?;
+        Ok(Response::new(v1::RestartContainerResponse { container_id: own.id.to_string() }))
     }
 
     async fn remove(
         &self,
-        _: Request<v1::RemoveContainerRequest>,
+        request: Request<v1::RemoveContainerRequest>,
     ) -> Result<Response<v1::RemoveContainerResponse>, Status> {
-        Err(Status::unimplemented("remove"))
+        let v1::RemoveContainerRequest { container, force, request_id } = request.into_inner();
+        let (local, own) = self.sources.only_own(&container).await?;
+        let force = if force { Force::Yes } else { Force::No };
+        local.remove(named(&request_id)?, own.id, force).await.map_err(own::status)?;
+        Ok(Response::new(v1::RemoveContainerResponse { container_id: own.id.to_string() }))
     }
 
     async fn wait(
         &self,
-        _: Request<v1::WaitContainerRequest>,
+        request: Request<v1::WaitContainerRequest>,
     ) -> Result<Response<v1::WaitContainerResponse>, Status> {
-        Err(Status::unimplemented("wait"))
+        let (local, own) = self.sources.only_own(&request.get_ref().container).await?;
+        let (exit_code, error) = local.wait(own.id).await.map_err(own::status)?;
+        Ok(Response::new(v1::WaitContainerResponse { exit_code, error }))
     }
 
     async fn attach(
         &self,
-        _: Request<Streaming<v1::AttachContainerRequest>>,
+        request: Request<Streaming<v1::AttachContainerRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        Err(Status::unimplemented("attach"))
+        let mut requests = request.into_inner();
+        let start = attach::first(&mut requests).await?;
+        let (local, own) = self.sources.only_own(&start.container).await?;
+        let session = local.attach(own.id, attach::config(&start)).await.map_err(own::status)?;
+        Ok(Response::new(attach::serve(local, own.id, session, requests)))
     }
 
     async fn prune(
         &self,
         _: Request<v1::PruneContainersRequest>,
     ) -> Result<Response<v1::PruneContainersResponse>, Status> {
-        Err(Status::unimplemented("prune"))
+        let local = Arc::clone(self.sources.local()?);
+        let removed = on_and_on(async move { local.prune().await }).await?;
+        let removed = removed.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::PruneContainersResponse { removed }))
     }
 
     async fn connect_pair(
@@ -244,6 +307,14 @@ impl ContainerService for Containers {
     ) -> Result<Response<v1::ConnectPairResponse>, Status> {
         Err(Status::unimplemented("connect_pair"))
     }
+}
+
+/// Does `work` to its end, whether or not its caller waits.
+async fn on_and_on<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CallError>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|error| Status::internal(error.to_string()))?.map_err(own::status)
 }
 
 fn has_ended(found: &Found) -> bool {

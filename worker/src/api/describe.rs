@@ -58,15 +58,25 @@ fn add_status(found: &Found, out: &mut v1::Container) {
     word.clone_into(&mut out.status);
 }
 
-/// Where its things lie; `container/layout.rs` puts them there.
 fn add_paths(found: &Found, state_dir: &Path, out: &mut v1::Container) {
-    let own = state_dir.join("containers").join(found.id.as_str());
+    add_own_paths(found.id.as_str(), Some(found), state_dir, out);
+}
+
+/// Where its things lie; `container/layout.rs` puts them there.
+pub(super) fn add_own_paths(
+    id: &str,
+    found: Option<&Found>,
+    state_dir: &Path,
+    out: &mut v1::Container,
+) {
+    let own = state_dir.join("containers").join(id);
     let path = |name: &str| own.join(name).to_string_lossy().into_owned();
     out.log_path = path("log");
     out.hosts_path = path("etc/hosts");
     out.resolv_conf_path = path("etc/resolv.conf");
     out.hostname_path = path("etc/hostname");
-    out.netns_path = found.netns().map_or_else(String::new, |path| path.display().to_string());
+    let netns = found.and_then(Found::netns);
+    out.netns_path = netns.map_or_else(String::new, |path| path.display().to_string());
 }
 
 fn add_config(config: &ContainerConfig, out: &mut v1::Container) {

@@ -94,7 +94,7 @@ pub(super) fn config(start: &Start) -> Result<ExecConfig, Status> {
     })
 }
 
-fn window(size: &exec_request::WindowSize) -> WindowSize {
+pub(super) fn window(size: &exec_request::WindowSize) -> WindowSize {
     // A window that is larger than the kernel can say is as large as it can say.
     let cut = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
     WindowSize { rows: cut(size.rows), columns: cut(size.columns) }

@@ -6,7 +6,7 @@ use weft_dns::files::{HostEntry, Ipv6, Overrides, ResolvConf, hosts};
 use weft_model::{
     AttachmentId, Task, TaskId,
     assignments::EndpointItem,
-    spec::{Access as SpecAccess, Mount},
+    spec::{Access as SpecAccess, ContainerSpec, Limits as SpecLimits, Missing, Mount},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ pub fn attachments_label(labels: &BTreeMap<String, String>) -> Vec<AttachmentId>
 }
 
 /// The host's resolv.conf, or nothing.
-pub(super) fn host_resolv_conf() -> String {
+pub(crate) fn host_resolv_conf() -> String {
     fs::read_to_string(RESOLV_CONF).unwrap_or_default()
 }
 
@@ -51,40 +51,68 @@ pub(super) fn container_id(task: TaskId) -> ContainerId {
 
 /// The configuration of a task's container. `endpoints` are its attachments, in order.
 pub(super) fn config(task: &Task, endpoints: &[&EndpointItem]) -> Result<ContainerConfig, Error> {
-    let spec = &task.container;
-    let directory = spec.image.strip_prefix("rootfs:").unwrap_or(&spec.image);
-    let image = Image::Rootfs(PathBuf::from(directory));
-    let mut config = ContainerConfig::new(container_id(task.id), image, spec.args.clone());
+    let mut config = of_spec(container_id(task.id), &task.container);
     config.name = task.container_name();
-    config.env.clone_from(&spec.env);
-    if !spec.workdir.is_empty() {
-        config.cwd = PathBuf::from(&spec.workdir);
-    }
-    config.hostname.clone_from(&spec.hostname);
-    config.stop_grace = spec.stop_grace;
-    config.limits = limits(task);
-    for mount in &spec.mounts {
-        match mount {
-            Mount::Bind { source, target, access, missing: _ } => config.mounts.push(BindMount {
-                source: PathBuf::from(source),
-                target: PathBuf::from(target),
-                access: match access {
-                    SpecAccess::ReadOnly => Access::ReadOnly,
-                    SpecAccess::ReadWrite => Access::ReadWrite,
-                },
-                missing: MissingSource::Refuse,
-            }),
-            Mount::Tmpfs { target, size: _, mode: _ } => config.tmpfs.push(Tmpfs::new(target)),
-        }
-    }
     config.resolv_conf = ResolvConf::new(&host_resolv_conf(), &overrides(task)).text();
     config.hosts = hosts_text(task, config.effective_hostname(), endpoints);
     config.labels = container_labels(task);
     Ok(config)
 }
 
-fn limits(task: &Task) -> Limits {
-    let limits = task.container.limits;
+/// What a spec says of a container, without its name, its networks and its files in /etc.
+pub(crate) fn of_spec(id: ContainerId, spec: &ContainerSpec) -> ContainerConfig {
+    let directory = spec.image.strip_prefix("rootfs:").unwrap_or(&spec.image);
+    let image = Image::Rootfs(PathBuf::from(directory));
+    let mut config = ContainerConfig::new(id, image, spec.args.clone());
+    config.env.clone_from(&spec.env);
+    if !spec.workdir.is_empty() {
+        config.cwd = PathBuf::from(&spec.workdir);
+    }
+    config.hostname.clone_from(&spec.hostname);
+    config.stop_grace = spec.stop_grace;
+    config.stop_signal = spec.stop_signal.unwrap_or(libc::SIGTERM);
+    config.limits = limits(spec.limits);
+    for mount in &spec.mounts {
+        add_mount(&mut config, mount);
+    }
+    config.user.clone_from(&spec.user);
+    config.tty = spec.tty;
+    // The input ends with the client that feeds it, as of `run -i`.
+    (config.open_stdin, config.stdin_once) = (spec.open_stdin, spec.open_stdin);
+    config.cap_add.clone_from(&spec.cap_add);
+    config.cap_drop.clone_from(&spec.cap_drop);
+    config.privileged = spec.privileged;
+    config.sysctls.clone_from(&spec.sysctls);
+    config.read_only = spec.read_only;
+    config.init = spec.init;
+    config.labels.clone_from(&spec.labels);
+    config
+}
+
+fn add_mount(config: &mut ContainerConfig, mount: &Mount) {
+    match mount {
+        Mount::Bind { source, target, access, missing } => config.mounts.push(BindMount {
+            source: PathBuf::from(source),
+            target: PathBuf::from(target),
+            access: match access {
+                SpecAccess::ReadOnly => Access::ReadOnly,
+                SpecAccess::ReadWrite => Access::ReadWrite,
+            },
+            missing: match missing {
+                Missing::Refuse => MissingSource::Refuse,
+                Missing::Make => MissingSource::MakeDirectory,
+            },
+        }),
+        Mount::Tmpfs { target, size, mode } => {
+            let mut tmpfs = Tmpfs::new(target);
+            tmpfs.options.extend(size.map(|size| format!("size={size}")));
+            tmpfs.options.extend(mode.map(|mode| format!("mode={mode:o}")));
+            config.tmpfs.push(tmpfs);
+        }
+    }
+}
+
+fn limits(limits: SpecLimits) -> Limits {
     let some = |value: u64| (value > 0).then_some(value);
     Limits {
         memory: some(limits.memory),

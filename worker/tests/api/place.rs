@@ -51,6 +51,7 @@ impl Place {
             runtime: Arc::new(lab.embedded.clone()),
             assigned: told,
             state_dir: lab.state_dir(),
+            local: None,
         };
         let socket = lab.dir.path().join("api.sock");
         let incoming = unix_incoming(bind_unix(&socket).expect("socket"));
