@@ -113,6 +113,7 @@ fn description(id: NodeId) -> NodeDescription {
         nano_cpus: 1,
         memory: 1,
         used_prefixes: Default::default(),
+        certificate_expires: None,
     }
 }
 

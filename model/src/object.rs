@@ -183,6 +183,9 @@ pub struct NodeDescription {
     pub memory: u64,
     /// Prefixes of its routes and resolvers, that no chosen subnet may overlap.
     pub used_prefixes: BTreeSet<IpNet>,
+    /// Until when its certificate is good; a node that joins has none yet.
+    #[serde(default)]
+    pub certificate_expires: Option<Time>,
 }
 
 /// A machine in the cluster.

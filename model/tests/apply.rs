@@ -76,6 +76,7 @@ fn description(number: u8, host: u8) -> NodeDescription {
         nano_cpus: 1,
         memory: 1,
         used_prefixes: Default::default(),
+        certificate_expires: None,
     }
 }
 

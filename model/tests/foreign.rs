@@ -126,6 +126,7 @@ fn new_node(id: NodeId, host: u8, role: Role) -> NewNode {
         nano_cpus: 1,
         memory: 1,
         used_prefixes: Default::default(),
+        certificate_expires: None,
     };
     NewNode { id, spec: NodeSpec { role, ..NodeSpec::default() }, description }
 }

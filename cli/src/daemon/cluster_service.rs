@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tonic::{Request, Response, Status};
 use weft_manager::api;
-use weft_model::{Time, assignments::Item, spec::Role};
+use weft_model::{assignments::Item, spec::Role};
 use weft_proto::{
     convert::{self, value},
     v1::{
@@ -21,6 +22,7 @@ use super::{
     lifecycle,
     node::Node,
     refusal::{failed, not_a_member},
+    renewal,
 };
 
 /// The service.
@@ -125,6 +127,7 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
         containers: count(found.len()),
         containers_running: count(running),
         kernel_version: facts.kernel,
+        cgroup_version: cgroup_version().to_owned(),
         cpus: u32::try_from(facts.nano_cpus / 1_000_000_000).unwrap_or(u32::MAX),
         memory_bytes: facts.memory,
         data_path: Some(data_path(node)),
@@ -140,9 +143,7 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
     info.data_path_addr = member.data_path.to_string();
     info.managers = node.known_managers().iter().map(ToString::to_string).collect();
     info.session_error = contact.error;
-    let expires = joined.identity.subject().not_after;
-    let expires = expires.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    info.certificate_expires_at = Some(value::timestamp(Time::default() + expires));
+    info.certificate_expires_at = Some(value::timestamp(renewal::expires(&joined.identity)));
     if let Some(manager) = node.manager() {
         let state = manager.view();
         info.node_count = count(state.nodes().count());
@@ -154,8 +155,21 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
         let condemned = manager.store().condemned().borrow().clone();
         info.warnings
             .extend(condemned.map(|refusal| format!("this manager takes no part: {refusal}")));
+        info.warnings.extend(manager.store().no_room().map(|(free, reserve)| {
+            format!("this manager's disk is nearly full: {free} bytes left, {reserve} are needed")
+        }));
     }
     Ok(info)
+}
+
+/// Docker's word for how control groups are mounted: "2" for one tree of all controllers, "1" for a
+/// tree each, also if the second version's tree is there beside them.
+fn cgroup_version() -> &'static str {
+    match statfs("/sys/fs/cgroup") {
+        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => "2",
+        Ok(_) => "1",
+        Err(_) => "",
+    }
 }
 
 fn data_path(node: &Node) -> DataPathHealth {

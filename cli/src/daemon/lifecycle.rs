@@ -138,7 +138,7 @@ async fn ready(node: &Arc<Node>, advertised: &str, data_path: &str) -> Result<Re
     let address = addresses::advertised(advertised, node.settings().listen.port())?;
     let data_path = addresses::data_path(data_path, address.ip())?;
     let description = node
-        .description(address, data_path)
+        .description(address, data_path, None)
         .map_err(|error| failed("the machine's facts cannot be read", &error))?;
     let listener = node.listen().await.map_err(cannot_listen)?;
     node.home().clear().map_err(disk)?;

@@ -67,11 +67,8 @@ impl Node {
     pub async fn start(settings: Settings) -> anyhow::Result<Arc<Self>> {
         let home = Home::new(&settings.state_dir);
         let found = home.load().context("what is known of the cluster cannot be read")?;
-        let config = Config {
-            state_dir: settings.state_dir.clone(),
-            run_dir: settings.run_dir.clone(),
-            defaults: settings.defaults(),
-        };
+        let config =
+            Config { state_dir: settings.state_dir.clone(), run_dir: settings.run_dir.clone() };
         let worker = Arc::new(Worker::start(&config).await.map_err(chain)?);
         let node = Arc::new(Self {
             settings,
@@ -139,7 +136,7 @@ impl Node {
         listener: TcpListener,
         manager: Option<Manager>,
     ) -> Result<(), facts::FactError> {
-        let description = self.description(member.address, member.data_path)?;
+        let description = self.description(member.address, member.data_path, Some(&identity))?;
         let listening = serve::tcp(self, listener, &identity);
         let joined = Arc::new(Joined {
             member: watch::Sender::new(member.clone()),
@@ -209,11 +206,12 @@ impl Node {
         Ok(())
     }
 
-    /// What the node says of itself.
+    /// What the node says of itself; one that is just joining has no certificate yet.
     pub(super) fn description(
         &self,
         address: SocketAddr,
         data_path: IpAddr,
+        identity: Option<&LiveIdentity>,
     ) -> Result<NodeDescription, facts::FactError> {
         let facts = facts::read()?;
         Ok(NodeDescription {
@@ -226,6 +224,7 @@ impl Node {
             nano_cpus: facts.nano_cpus,
             memory: facts.memory,
             used_prefixes: facts.used_prefixes,
+            certificate_expires: identity.map(renewal::expires),
         })
     }
 
@@ -308,7 +307,7 @@ async fn refresh_facts(node: std::sync::Weak<Node>, joined: Arc<Joined>) {
         every.tick().await;
         let Some(node) = node.upgrade() else { return };
         let member = joined.member();
-        match node.description(member.address, member.data_path) {
+        match node.description(member.address, member.data_path, Some(&joined.identity)) {
             Ok(next) => {
                 joined.description.send_if_modified(|present| {
                     let changed = *present != next;

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context as _;
 use tonic::Status;
 use weft_manager::{ca::sign_own, manager::Manager};
+use weft_model::Time;
 use weft_proto::{
     tls::{HostPort, Identity, LiveIdentity, NodeKey, anonymous_channel, channel, renew_at, store},
     v1::{
@@ -28,6 +29,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How often the wall clock is looked at. Sleeping for the whole time would be wrong on a machine
 /// that was suspended, or whose clock was set: the runtime's time stands still or goes on then.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// When the certificate in force ends.
+pub fn expires(identity: &LiveIdentity) -> Time {
+    let end = identity.subject().not_after.duration_since(SystemTime::UNIX_EPOCH);
+    Time::default() + end.unwrap_or_default()
+}
 
 /// Renews the certificate at some time in the later half of its life, for ever.
 pub async fn run(node: Arc<Node>, joined: Arc<Joined>) {

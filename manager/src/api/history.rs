@@ -210,6 +210,7 @@ mod tests {
                 nano_cpus: 0,
                 memory: 0,
                 used_prefixes: Default::default(),
+                certificate_expires: None,
             },
         };
         let command = weft_model::Command::CreateCluster { cluster: Box::new(made), node };

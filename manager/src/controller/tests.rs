@@ -205,6 +205,7 @@ fn new_node(number: u8, role: Role) -> NewNode {
             nano_cpus: 0,
             memory: 0,
             used_prefixes: Default::default(),
+            certificate_expires: None,
         },
     }
 }

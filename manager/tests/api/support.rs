@@ -129,6 +129,7 @@ pub fn describe(name: &str, address: SocketAddr) -> NodeDescription {
         nano_cpus: 2_000_000_000,
         memory: 1 << 30,
         used_prefixes: BTreeSet::new(),
+        certificate_expires: None,
     }
 }
 

@@ -96,7 +96,7 @@ pub fn node(node: &Node, manager: Option<v1::ManagerStatus>) -> v1::Node {
         memory_bytes: description.memory,
         manager,
         number: node.number,
-        certificate_expires_at: None,
+        certificate_expires_at: description.certificate_expires.map(value::timestamp),
     }
 }
 
@@ -112,6 +112,7 @@ pub fn description(description: &NodeDescription) -> v1::NodeDescription {
         nano_cpus: description.nano_cpus,
         memory_bytes: description.memory,
         used_prefixes: description.used_prefixes.iter().map(ToString::to_string).collect(),
+        certificate_expires_at: description.certificate_expires.map(value::timestamp),
     }
 }
 
@@ -147,6 +148,7 @@ pub fn description_of(wire: &v1::NodeDescription) -> Result<NodeDescription, Inv
         used_prefixes: prefixes
             .map(|text| value::prefix("used prefix", text))
             .collect::<Result<_, _>>()?,
+        certificate_expires: wire.certificate_expires_at.as_ref().map(value::time),
     })
 }
 
@@ -175,6 +177,7 @@ mod tests {
             nano_cpus: 2_000_000_000,
             memory: 1 << 30,
             used_prefixes: ["10.0.0.0/24".parse().unwrap()].into(),
+            certificate_expires: Some(weft_model::Time(1_900_000_000_000)),
         }
     }
 
