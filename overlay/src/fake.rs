@@ -28,6 +28,8 @@ pub struct FakeKernel {
     pub failures: VecDeque<bool>,
     /// Every VIP and backend whose flows were forgotten, in order.
     pub forgotten: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    /// Every published port whose UDP flows were forgotten, in order.
+    pub forgotten_ports: Vec<(std::net::IpAddr, u16)>,
     /// The other ends of veths: outer name, sandbox, inner name.
     pairs: BTreeSet<(String, String, String)>,
     held: BTreeSet<String>,
@@ -149,7 +151,9 @@ impl FakeKernel {
                 *old = Object::Sysctl(path.clone(), Setting::Is(setting.text()));
                 return Ok(());
             }
-            Object::Flows { .. } | Object::Link(..) => return Err(refused(libc::EINVAL)),
+            Object::Flows { .. } | Object::Datagrams { .. } | Object::Link(..) => {
+                return Err(refused(libc::EINVAL));
+            }
             Object::Route { .. }
             | Object::Rule(_)
             | Object::Passage(_)
@@ -233,6 +237,7 @@ impl FakeKernel {
     fn remove(&mut self, place: &Place, object: &Object) -> Result<(), KernelError> {
         match object {
             Object::Flows { vip, backend } => self.forgotten.push((*vip, *backend)),
+            Object::Datagrams { host, port } => self.forgotten_ports.push((*host, *port)),
             Object::Link(name, _) => {
                 if plane::link(self.objects(place), name).is_none() {
                     return Err(refused(libc::ENODEV));

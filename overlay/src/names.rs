@@ -26,6 +26,16 @@ pub const ISOLATION_PRIORITY: u32 = 933;
 /// Priority of the rules that keep internal networks in; after isolation, before `main`.
 pub const INTERNAL_PRIORITY: u32 = 934;
 
+/// Mark on packets, and on connections, of a published port: what we translated may cross our walls. Bit 12
+/// (0x1000) says that our forward chain let a packet pass.
+pub const PUBLISHED_MARK: u32 = 0x2000;
+
+/// Priority of the rule that leads packets with [`PUBLISHED_MARK`] past the walls.
+pub const PUBLISHED_PRIORITY: u32 = 932;
+
+/// Priority of the rule, of no effect, at which they go on.
+pub const REJOIN_PRIORITY: u32 = 935;
+
 /// Every alias of ours begins with this; the network's id follows.
 pub const ALIAS_PREFIX: &str = "weft:";
 

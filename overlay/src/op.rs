@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::names::PROTOCOL;
-use crate::plane::{Family, Fdb, Integrity, Link, LinkKind, Object, Place, PortFlags, RuleAction};
+use crate::plane::{
+    Family, Fdb, Integrity, Link, LinkKind, Object, Place, PortFlags, RuleAction, RuleMatch,
+};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +69,20 @@ impl fmt::Display for Op {
             }
             Object::Rule(rule) => {
                 let six = if rule.family == Family::V6 { " -6" } else { "" };
-                write!(f, "ip{six} rule {verb} iif {} priority {}", rule.iif, rule.priority)?;
-                match rule.action {
-                    RuleAction::Lookup(table) => write!(f, " lookup {table} protocol {PROTOCOL}"),
-                    RuleAction::Prohibit => write!(f, " prohibit protocol {PROTOCOL}"),
+                write!(f, "ip{six} rule {verb}")?;
+                match &rule.on {
+                    RuleMatch::Iif(iif) => write!(f, " iif {iif}")?,
+                    RuleMatch::Mark(mark) => write!(f, " fwmark {mark:#x}/{mark:#x}")?,
+                    RuleMatch::All => {}
                 }
+                write!(f, " priority {}", rule.priority)?;
+                match rule.action {
+                    RuleAction::Lookup(table) => write!(f, " lookup {table}")?,
+                    RuleAction::Prohibit => write!(f, " prohibit")?,
+                    RuleAction::Goto(priority) => write!(f, " goto {priority}")?,
+                    RuleAction::Nop => write!(f, " nop")?,
+                }
+                write!(f, " protocol {PROTOCOL}")
             }
             Object::Barrier { table, net } => {
                 write!(f, "ip route {verb} prohibit {net} table {table} protocol {PROTOCOL}")
@@ -99,6 +110,9 @@ impl fmt::Display for Op {
             }
             Object::Flows { vip, backend } => {
                 write!(f, "conntrack -D --orig-dst {vip} --reply-src {backend}")
+            }
+            Object::Datagrams { host, port } => {
+                write!(f, "conntrack -D -p udp --orig-dst {host} --orig-port-dst {port}")
             }
         }
     }

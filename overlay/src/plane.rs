@@ -63,6 +63,8 @@ pub enum Key {
     Route(IpNet),
     /// Connections to be forgotten; last, when their rules are already different.
     Flows(IpAddr, IpAddr),
+    /// The same of a published port.
+    Datagrams(IpAddr, u16),
 }
 
 /// One thing in a kernel.
@@ -117,6 +119,13 @@ pub enum Object {
         /// The backend they reached.
         backend: IpAddr,
     },
+    /// What the kernel remembers of UDP to a port of the host whose binding changed. Only ever removed.
+    Datagrams {
+        /// The host's address, or the unspecified one for all of its family.
+        host: IpAddr,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// Whether a table is exactly what its skeleton says.
@@ -157,17 +166,28 @@ impl Setting {
     }
 }
 
-/// A policy routing rule on what enters by a device.
+/// A policy routing rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Address family.
     pub family: Family,
     /// Lower is earlier.
     pub priority: u32,
-    /// The input device.
-    pub iif: String,
+    /// What it is for.
+    pub on: RuleMatch,
     /// What happens.
     pub action: RuleAction,
+}
+
+/// Which packets a rule is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleMatch {
+    /// What enters by this device.
+    Iif(String),
+    /// What has all bits of this mark.
+    Mark(u32),
+    /// Everything.
+    All,
 }
 
 /// What a rule does.
@@ -177,6 +197,10 @@ pub enum RuleAction {
     Lookup(u32),
     /// Refuse with ICMP "administratively prohibited".
     Prohibit,
+    /// Go on at the rule of this priority.
+    Goto(u32),
+    /// Nothing: a place to go on at.
+    Nop,
 }
 
 /// IPv4 or IPv6.
@@ -247,6 +271,7 @@ impl Object {
             Object::Neighbour { link, address, .. } => Key::Neighbour(link.clone(), *address),
             Object::Route { net, .. } => Key::Route(*net),
             Object::Flows { vip, backend } => Key::Flows(*vip, *backend),
+            Object::Datagrams { host, port } => Key::Datagrams(*host, *port),
         }
     }
 
@@ -271,7 +296,8 @@ impl Object {
             | Object::Rule(_)
             | Object::Barrier { .. }
             | Object::Link(..)
-            | Object::Flows { .. } => vec![],
+            | Object::Flows { .. }
+            | Object::Datagrams { .. } => vec![],
         }
     }
 

@@ -125,7 +125,9 @@ impl<K: Kernel> Driver<K> {
             }
             report.failed = self.apply(&ops);
             report.affected = affected(&report.failed, &wanted);
-            let unseen = |failure: &&Failure| matches!(failure.op.object, Object::Flows { .. });
+            let unseen = |failure: &&Failure| {
+                matches!(failure.op.object, Object::Flows { .. } | Object::Datagrams { .. })
+            };
             self.unfinished
                 .extend(report.failed.iter().filter(unseen).map(|failure| failure.op.clone()));
             report.executed.extend(ops);

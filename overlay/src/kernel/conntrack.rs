@@ -1,21 +1,52 @@
 //! Connections the kernel remembers, and how to make it forget some.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::KernelError;
 use super::socket::Socket;
 use super::uapi::*;
 use super::wire::{Message, attribute, family_byte, get_ip, get_u32};
+use crate::dataplane::Protocol;
 
 /// Length of `struct nfgenmsg`.
 const FIXED: usize = 4;
 
-/// Forgets connections that were made to a VIP and are answered by a backend of `pairs` (VIP, backend),
-/// whatever their protocol: the next packet of each chooses again. One that is already gone is no error.
+/// Which connections are to be forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Departed {
+    /// Those made to a VIP and answered by this backend, whatever their protocol.
+    pub(crate) backends: Vec<(IpAddr, IpAddr)>,
+    /// UDP to this port of the host at this address, or, if it is the unspecified one, at any of `own`.
+    pub(crate) bindings: Vec<(IpAddr, u16)>,
+    /// The host's addresses. What passes through to the same port of somebody else is not ours to forget.
+    pub(crate) own: BTreeSet<IpAddr>,
+}
+
+impl Departed {
+    fn contains(&self, destination: IpAddr, answers: IpAddr, original: &[u8]) -> bool {
+        let bound = |(host, port): &(IpAddr, u16)| {
+            let address = *host == destination
+                || host.is_unspecified() && host.is_ipv4() == destination.is_ipv4();
+            address && self.own.contains(&destination) && udp_port(original) == Some(*port)
+        };
+        self.backends.contains(&(destination, answers)) || self.bindings.iter().any(bound)
+    }
+}
+
+/// The destination port of a UDP tuple.
+fn udp_port(tuple: &[u8]) -> Option<u16> {
+    let protocol = attribute(tuple, 0, CTA_TUPLE_PROTO)?;
+    let number = attribute(protocol, 0, CTA_PROTO_NUM)?;
+    let port = attribute(protocol, 0, CTA_PROTO_DST_PORT)?;
+    (number == [Protocol::Udp.number()]).then(|| port.try_into().ok().map(u16::from_be_bytes))?
+}
+
+/// Forgets connections: the next packet of each chooses again. One that is already gone is no error.
 ///
-/// One dump serves all pairs: the kernel walks the whole machine's table for each (about 10 ms for 256 Ki
+/// One dump serves all: the kernel walks the whole machine's table for each (about 10 ms for 256 Ki
 /// buckets), so it is not even asked in a namespace without connections.
-pub(crate) fn forget(socket: &mut Socket, pairs: &[(IpAddr, IpAddr)]) -> Result<(), KernelError> {
+pub(crate) fn forget(socket: &mut Socket, departed: &Departed) -> Result<(), KernelError> {
     if count(socket)? == Some(0) {
         return Ok(());
     }
@@ -25,7 +56,7 @@ pub(crate) fn forget(socket: &mut Socket, pairs: &[(IpAddr, IpAddr)]) -> Result<
         let vip = tuple(CTA_TUPLE_ORIG).and_then(|tuple| end(tuple, End::Destination));
         let backend = tuple(CTA_TUPLE_REPLY).and_then(|tuple| end(tuple, End::Source));
         if let (Some(vip), Some(backend), Some(tuple)) = (vip, backend, tuple(CTA_TUPLE_ORIG))
-            && pairs.contains(&(vip, backend))
+            && departed.contains(vip, backend, tuple)
         {
             rows.push((family_byte(vip), tuple.to_vec(), tuple_id(message.body)));
         }

@@ -62,8 +62,9 @@ impl Sockets {
         objects: &mut Objects,
     ) -> Result<(), KernelError> {
         for table in tables {
-            let Some(found) = ruleset::dump(&mut self.netfilter, family(*table))? else { continue };
-            let intact = skeletons.get(table) == Some(&found);
+            let found = ruleset::dump(&mut self.netfilter, family(*table))?;
+            let Some(found) = found.filter(|found| !found.is_remains()) else { continue };
+            let intact = skeletons.get(table).is_some_and(|skeleton| skeleton.is_in(&found));
             let integrity = if intact { Integrity::Intact } else { Integrity::Damaged };
             put(objects, Object::Table(*table, integrity));
             for set in table.sets().filter(|_| intact) {

@@ -110,10 +110,15 @@ pub const NUD_PERMANENT: u16 = 0x80;
 
 // fib_rules.h
 pub const FRA_IIFNAME: u16 = 3;
+pub const FRA_GOTO: u16 = 4;
 pub const FRA_PRIORITY: u16 = 6;
+pub const FRA_FWMARK: u16 = 10;
 pub const FRA_TABLE: u16 = 15;
+pub const FRA_FWMASK: u16 = 16;
 pub const FRA_PROTOCOL: u16 = 21;
 pub const FR_ACT_TO_TBL: u8 = 1;
+pub const FR_ACT_GOTO: u8 = 2;
+pub const FR_ACT_NOP: u8 = 3;
 pub const FR_ACT_PROHIBIT: u8 = 8;
 
 // net_namespace.h
@@ -140,10 +145,12 @@ pub const NFT_MSG_GETTABLE: u16 = 1;
 pub const NFT_MSG_DELTABLE: u16 = 2;
 pub const NFT_MSG_NEWCHAIN: u16 = 3;
 pub const NFT_MSG_GETCHAIN: u16 = 4;
+pub const NFT_MSG_DELCHAIN: u16 = 5;
 pub const NFT_MSG_NEWRULE: u16 = 6;
 pub const NFT_MSG_GETRULE: u16 = 7;
 pub const NFT_MSG_NEWSET: u16 = 9;
 pub const NFT_MSG_GETSET: u16 = 10;
+pub const NFT_MSG_DELSET: u16 = 11;
 pub const NFT_MSG_NEWSETELEM: u16 = 12;
 pub const NFT_MSG_GETSETELEM: u16 = 13;
 pub const NFT_MSG_DELSETELEM: u16 = 14;
@@ -190,6 +197,9 @@ pub const CTA_TUPLE_ORIG: u16 = 1;
 pub const CTA_TUPLE_REPLY: u16 = 2;
 pub const CTA_ID: u16 = 12;
 pub const CTA_TUPLE_IP: u16 = 1;
+pub const CTA_TUPLE_PROTO: u16 = 2;
+pub const CTA_PROTO_NUM: u16 = 1;
+pub const CTA_PROTO_DST_PORT: u16 = 3;
 pub const CTA_IP_V4_SRC: u16 = 1;
 pub const CTA_IP_V4_DST: u16 = 2;
 pub const CTA_IP_V6_SRC: u16 = 3;

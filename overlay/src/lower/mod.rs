@@ -8,6 +8,7 @@ use crate::plane::{Object, Objects, Place, Plane, put};
 
 mod host;
 mod network;
+mod publish;
 mod sandbox;
 mod vip;
 
@@ -73,9 +74,12 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
         network::lower(&mut host, *key, network, dataplane, facts);
         wanted.borrowed.extend(network::borrowed(network));
     }
+    let published = publish::targets(dataplane);
+    let surroundings = sandbox::Surroundings { dataplane, facts, published };
     for (key, sandbox) in &dataplane.sandboxes {
-        sandbox::outside(&mut host, &mut wanted, key, sandbox, dataplane, facts);
+        sandbox::outside(&mut host, &mut wanted, key, sandbox, &surroundings);
     }
+    publish::lower(&mut host, dataplane, facts);
     if !dataplane.host.nftables {
         host.retain(|_, object| !is_filter(object));
     }

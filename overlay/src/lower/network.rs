@@ -9,8 +9,8 @@ use super::{Facts, network_mtu, put_all};
 use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Remote};
 use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE};
 use crate::plane::{
-    Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction, Set,
-    put,
+    Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction,
+    RuleMatch, Set, put,
 };
 
 /// How a VXLAN device behaves as a port: it knows every MAC from us, and answers ARP itself.
@@ -154,7 +154,8 @@ fn walls(host: &mut Objects, bridge: &str, network: &Network, facts: Facts) {
     // For both families whatever the subnets: a network without IPv6 must not forward it either.
     let families = if facts.no_ipv6 { &[Family::V4][..] } else { &[Family::V4, Family::V6] };
     for family in families.iter().copied() {
-        let rule = |priority, action| Rule { family, priority, iif: bridge.to_owned(), action };
+        let on = RuleMatch::Iif(bridge.to_owned());
+        let rule = |priority, action| Rule { family, priority, on: on.clone(), action };
         let isolate = rule(ISOLATION_PRIORITY, RuleAction::Lookup(ISOLATION_TABLE));
         put(host, Object::Rule(isolate));
         if network.internal {

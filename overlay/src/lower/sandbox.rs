@@ -23,24 +23,40 @@ const SANDBOX_PORT: PortFlags = PortFlags {
     locked: Some(true),
 };
 
+/// What the ports of all sandboxes depend on.
+pub(super) struct Surroundings<'a> {
+    pub(super) dataplane: &'a Dataplane,
+    pub(super) facts: Facts,
+    /// Addresses that published ports lead to.
+    pub(super) published: BTreeSet<IpAddr>,
+}
+
 /// The ports of a sandbox on the host's bridges.
 pub(super) fn outside(
     host: &mut Objects,
     wanted: &mut Wanted,
     key: &str,
     sandbox: &Sandbox,
-    dataplane: &Dataplane,
-    facts: Facts,
+    surroundings: &Surroundings<'_>,
 ) {
+    let Surroundings { dataplane, facts, published } = surroundings;
     for (on, port) in &sandbox.attachments {
         let Some(network) = dataplane.networks.get(on) else { continue };
         let Some(bridge) = network::bridge(*on, network) else { continue };
-        let mtu = network_mtu(dataplane, *on, facts);
+        let mtu = network_mtu(dataplane, *on, *facts);
         let outer = names::veth(key, *on);
         for link in [&outer, &bridge] {
             wanted.users.entry(link.clone()).or_default().insert(key.to_owned());
         }
-        outer_end(host, &outer, &bridge, network, port, mtu);
+        // Where bridged frames pass through the firewalls of others (br_netfilter), so does our translation,
+        // and what a member sends to its own published port goes back out where it came in.
+        let reflected = facts.foreign_forward
+            && port.addresses.iter().any(|net| published.contains(&net.addr()));
+        let flags = PortFlags { hairpin: reflected, ..port_flags(network, port) };
+        outer_end(host, &outer, &bridge, network, port, mtu, flags);
+        if network::borrowed(network).is_none() {
+            neighbours(host, &bridge, port);
+        }
         let end = InnerEnd { sandbox: key.to_owned(), ifname: port.ifname.clone() };
         wanted.pairs.insert(outer, end);
     }
@@ -110,6 +126,7 @@ fn outer_end(
     network: &Network,
     port: &Port,
     mtu: u32,
+    flags: PortFlags,
 ) {
     let link = Link {
         kind: LinkKind::Veth,
@@ -117,7 +134,7 @@ fn outer_end(
         mac: None,
         mtu,
         master: Some(bridge.to_owned()),
-        port: Some(port_flags(network, port)),
+        port: Some(flags),
         up: true,
     };
     put(host, Object::Link(name.to_owned(), link));
@@ -143,6 +160,15 @@ fn outer_end(
                 put(host, element(Set::Targets6, vec![field(), address]));
             }
         }
+    }
+}
+
+/// The IPv6 neighbours of a bridge. It cannot ask for them on behalf of what it forwards: that takes a
+/// link-local address (`ndisc_send_ns`), and our bridges have none.
+fn neighbours(host: &mut Objects, bridge: &str, port: &Port) {
+    for net in port.addresses.iter().filter(|net| net.addr().is_ipv6()) {
+        let (link, address, mac) = (bridge.to_owned(), net.addr(), port.mac);
+        put(host, Object::Neighbour { link, address, mac });
     }
 }
 

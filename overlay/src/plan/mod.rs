@@ -5,13 +5,14 @@
 //! enough to repair anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::dataplane::Protocol;
 use crate::lower::Wanted;
 use crate::names::ALIAS_PREFIX;
 use crate::op::{Op, Verb, satisfies};
 use crate::plane::{
-    self, Field, Key, Link, LinkKind, LinkOrder, Object, Objects, Place, Plane, Set, Table,
+    self, Element, Field, Key, Link, LinkKind, LinkOrder, Object, Objects, Place, Plane, Set, Table,
 };
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
     for (place, seen) in &observed.places {
         let want = wanted.plane.places.get(place).unwrap_or(&nothing);
         changes.extend(departed(place, want, seen, completeness));
+        changes.extend(rebound(place, want, seen, completeness));
     }
     let mut world = observed;
     ignore_unmarked(&mut world, wanted);
@@ -90,7 +92,7 @@ fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
         Object::Fdb(_) => (7, None),
         Object::Neighbour { .. } => (8, None),
         Object::Route { .. } => (9, None),
-        Object::Flows { .. } => (10, None),
+        Object::Flows { .. } | Object::Datagrams { .. } => (10, None),
     }
 }
 
@@ -134,7 +136,8 @@ fn is_owners(object: &Object, borrowed: &str) -> bool {
         | Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Sysctl(..)
-        | Object::Flows { .. } => false,
+        | Object::Flows { .. }
+        | Object::Datagrams { .. } => false,
     }
 }
 
@@ -200,7 +203,9 @@ fn missing_tables(want: &Objects, seen: &Objects) -> BTreeSet<Table> {
 fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
     match object {
         // Links were dealt with before; parameters have no absence; flows are not observed.
-        Object::Link(..) | Object::Sysctl(..) | Object::Flows { .. } => None,
+        Object::Link(..) | Object::Sysctl(..) | Object::Flows { .. } | Object::Datagrams { .. } => {
+            None
+        }
         // They go with their table.
         Object::Element(element) if !has_table(want, element.set.table()) => None,
         Object::Table(..)
@@ -294,13 +299,6 @@ fn departed(place: &Place, want: &Objects, seen: &Objects, completeness: Complet
 
 /// Every (VIP, backend) that has a slot.
 fn pairs(objects: &Objects) -> BTreeSet<(IpAddr, IpAddr)> {
-    let address = |field: &Field| match field {
-        Field::V4(v4) => Some(IpAddr::V4(*v4)),
-        Field::V6(v6) => Some(IpAddr::V6(*v6)),
-        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Protocol(_) | Field::Number(_) => {
-            None
-        }
-    };
     let backends = objects.values().filter_map(|object| match object {
         Object::Element(element) if matches!(element.set, Set::Backends4 | Set::Backends6) => {
             Some((address(element.key.first()?)?, address(element.value.first()?)?))
@@ -308,4 +306,49 @@ fn pairs(objects: &Objects) -> BTreeSet<(IpAddr, IpAddr)> {
         _ => None,
     });
     backends.collect()
+}
+
+fn address(field: &Field) -> Option<IpAddr> {
+    match field {
+        Field::V4(v4) => Some(IpAddr::V4(*v4)),
+        Field::V6(v6) => Some(IpAddr::V6(*v6)),
+        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Protocol(_) | Field::Number(_) => {
+            None
+        }
+    }
+}
+
+/// Published UDP ports that appear, lead elsewhere or go: what the kernel remembers of them would go on
+/// leading to where it did, for as long as the client keeps sending.
+fn rebound(place: &Place, want: &Objects, seen: &Objects, completeness: Completeness) -> Vec<Op> {
+    let (want, seen) = (bindings(want), bindings(seen));
+    let keys: BTreeSet<&(IpAddr, u16)> = want.keys().chain(seen.keys()).collect();
+    let changed = |key: &&&(IpAddr, u16)| {
+        want.get(**key) != seen.get(**key)
+            && (completeness == Completeness::Complete || want.contains_key(**key))
+    };
+    let forget = |(host, port): &(IpAddr, u16)| Object::Datagrams { host: *host, port: *port };
+    keys.iter().filter(changed).map(|key| Op::remove(place.clone(), forget(key))).collect()
+}
+
+/// Published UDP ports and where they lead.
+fn bindings(objects: &Objects) -> BTreeMap<(IpAddr, u16), &[Field]> {
+    let binding = |element: &'_ Element| {
+        let host = match element.set {
+            Set::Published4 | Set::Published6 => address(element.key.first()?)?,
+            Set::Everywhere4 => Ipv4Addr::UNSPECIFIED.into(),
+            Set::Everywhere6 => Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let udp = Field::Protocol(Protocol::Udp.number());
+        match element.key.as_slice() {
+            [.., protocol, Field::Port(port)] if *protocol == udp => Some((host, *port)),
+            _ => None,
+        }
+    };
+    let elements = objects.values().filter_map(|object| match object {
+        Object::Element(element) => Some((binding(element)?, element.value.as_slice())),
+        _ => None,
+    });
+    elements.collect()
 }

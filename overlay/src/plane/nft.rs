@@ -129,6 +129,22 @@ sets! {
     Members4 = Host "members4" [V4] => [];
     /// The same, IPv6.
     Members6 = Host "members6" [V6] => [];
+    /// A host's address, protocol and port to the sandbox's address and port it leads to.
+    Published4 = Host "published4" [V4 Protocol Port] => [V4 Port];
+    /// The same, IPv6.
+    Published6 = Host "published6" [V6 Protocol Port] => [V6 Port];
+    /// The same for all of the host's IPv4 addresses.
+    Everywhere4 = Host "everywhere4" [Protocol Port] => [V4 Port];
+    /// The same, IPv6.
+    Everywhere6 = Host "everywhere6" [Protocol Port] => [V6 Port];
+    /// What a proxy of ours serves at an address of the host.
+    Served4 = Host "served4" [V4 Protocol Port] => [];
+    /// The same, IPv6.
+    Served6 = Host "served6" [V6 Protocol Port] => [];
+    /// The same at all of the host's IPv4 addresses.
+    ServedEverywhere4 = Host "served_everywhere4" [Protocol Port] => [];
+    /// The same, IPv6.
+    ServedEverywhere6 = Host "served_everywhere6" [Protocol Port] => [];
     /// Ports that lead to sandboxes.
     Ports = Bridge "ports" [Name] => [];
     /// MACs a port may send from.

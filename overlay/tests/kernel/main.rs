@@ -6,5 +6,6 @@ mod cost;
 mod egress;
 mod lab;
 mod life;
+mod publish;
 mod reach;
 mod vip;

@@ -98,7 +98,7 @@ fn class(object: &Object) -> Class {
     match object {
         Object::Table(..) | Object::Element(_) | Object::Passage(_) => Class::Nft,
         Object::Sysctl(..) => Class::Sysctl,
-        Object::Flows { .. } => Class::Flows,
+        Object::Flows { .. } | Object::Datagrams { .. } => Class::Flows,
         Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Link(..)
@@ -176,13 +176,21 @@ fn sysctls(
 
 fn flows(kernel: &mut LinuxKernel, ops: &[Op], run: std::ops::Range<usize>, results: &mut Results) {
     for (place, group) in by_place(ops, run) {
-        let pair = |index: &usize| match ops[*index].object {
-            Object::Flows { vip, backend } => Some((vip, backend)),
-            _ => None,
-        };
-        let pairs: Vec<_> = group.iter().filter_map(pair).collect();
-        let outcome = sockets(kernel, &place)
-            .and_then(|sockets| conntrack::forget(&mut sockets.netfilter, &pairs));
+        let mut departed = conntrack::Departed::default();
+        for index in &group {
+            match ops[*index].object {
+                Object::Flows { vip, backend } => departed.backends.push((vip, backend)),
+                Object::Datagrams { host, port } => departed.bindings.push((host, port)),
+                _ => {}
+            }
+        }
+        let outcome = sockets(kernel, &place).and_then(|sockets| {
+            if !departed.bindings.is_empty() {
+                let addresses = address::dump(&mut sockets.route)?;
+                departed.own = addresses.into_iter().map(|(_, net)| net.addr()).collect();
+            }
+            conntrack::forget(&mut sockets.netfilter, &departed)
+        });
         group.into_iter().for_each(|index| results[index] = outcome.clone());
     }
 }
@@ -266,7 +274,8 @@ fn references(object: &Object) -> Vec<String> {
         | Object::Barrier { .. }
         | Object::Link(..)
         | Object::Sysctl(..)
-        | Object::Flows { .. } => vec![],
+        | Object::Flows { .. }
+        | Object::Datagrams { .. } => vec![],
     }
 }
 
@@ -361,6 +370,7 @@ fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
         | Object::Passage(_)
         | Object::Link(..)
         | Object::Sysctl(..)
-        | Object::Flows { .. } => return Err(KernelError::Senseless { op: op.to_string() }),
+        | Object::Flows { .. }
+        | Object::Datagrams { .. } => return Err(KernelError::Senseless { op: op.to_string() }),
     })
 }

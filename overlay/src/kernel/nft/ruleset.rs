@@ -1,4 +1,9 @@
 //! A table as the kernel tells it: chains, sets and rules without what differs from load to load.
+//!
+//! One chain of the host's table is the administrator's ([`USER_CHAIN`]). Its rules, and the sets and chains
+//! that he made for them, are no part of ours: they are not compared, and outlive every rewriting.
+
+use std::collections::BTreeMap;
 
 use super::{FIXED, NAME, family, message};
 use crate::kernel::KernelError;
@@ -10,13 +15,17 @@ use crate::plane::Table;
 /// One message's worth: a chain, a set or a rule, as attributes.
 pub(crate) type Attributes = Vec<(u16, Vec<u8>)>;
 
-/// What a table consists of, in the order the kernel lists it.
+/// The administrator's chain.
+pub(crate) const USER_CHAIN: &str = "weft-user";
+
+/// What a table consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ruleset {
     flags: Vec<u8>,
-    chains: Vec<Attributes>,
-    sets: Vec<Attributes>,
-    rules: Vec<Attributes>,
+    chains: BTreeMap<String, Attributes>,
+    sets: BTreeMap<String, Attributes>,
+    /// Rules by chain, in their order.
+    rules: BTreeMap<String, Vec<Attributes>>,
 }
 
 /// What we write of a chain; handles and use counts are the kernel's.
@@ -49,10 +58,22 @@ pub(crate) fn dump(socket: &mut Socket, family: u8) -> Result<Option<Ruleset>, K
             }
         })
     };
-    let chains = part("nftables chains", NFT_MSG_GETCHAIN, CHAIN)?;
-    let sets = part("nftables sets", NFT_MSG_GETSET, SET)?;
-    let rules = part("nftables rules", NFT_MSG_GETRULE, RULE)?;
+    let chains = named(part("nftables chains", NFT_MSG_GETCHAIN, CHAIN)?, NFTA_CHAIN_NAME);
+    let sets = named(part("nftables sets", NFT_MSG_GETSET, SET)?, NFTA_SET_NAME);
+    let mut rules: BTreeMap<String, Vec<Attributes>> = BTreeMap::new();
+    for rule in part("nftables rules", NFT_MSG_GETRULE, RULE)? {
+        rules.entry(text(&rule, NFTA_RULE_CHAIN)).or_default().push(rule);
+    }
     Ok(Some(Ruleset { flags, chains, sets, rules }))
+}
+
+fn named(parts: Vec<Attributes>, name: u16) -> BTreeMap<String, Attributes> {
+    parts.into_iter().map(|part| (text(&part, name), part)).collect()
+}
+
+fn text(attributes: &Attributes, wanted: u16) -> String {
+    let found = attributes.iter().find(|(kind, _)| *kind == wanted);
+    found.map(|(_, value)| get_text(value)).unwrap_or_default()
 }
 
 fn table_flags(socket: &mut Socket, family: u8) -> Result<Option<Vec<u8>>, KernelError> {
@@ -66,34 +87,96 @@ fn table_flags(socket: &mut Socket, family: u8) -> Result<Option<Vec<u8>>, Kerne
     Ok(found.into_iter().next())
 }
 
-/// The messages that make a table anew, whatever there was: "add, delete, add" succeeds in all cases.
-pub(crate) fn install(table: Table, ruleset: &Ruleset) -> Vec<Message> {
+/// The messages that make a table what `ruleset` says, without elements, whatever there was.
+pub(crate) fn install(table: Table, ruleset: &Ruleset, found: Option<&Ruleset>) -> Vec<Message> {
     let family = family(table);
-    let mut messages =
-        vec![new_table(family, ruleset), delete_table(family), new_table(family, ruleset)];
-    let item = |kind: u16, attributes: &Attributes| {
-        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-        // A rule goes to the end of its chain only with APPEND.
-        let flags = if kind == NFT_MSG_NEWRULE { flags | NLM_F_APPEND } else { flags };
-        let mut message = message(kind, flags, family);
-        for (attribute, value) in attributes {
-            if kind == NFT_MSG_NEWRULE && *attribute == NFTA_RULE_EXPRESSIONS {
-                write_expressions(&mut message, value);
-            } else {
-                message.put(*attribute, value);
-            }
-        }
-        message
-    };
-    for (set, id) in ruleset.sets.iter().zip(1u32..) {
-        let mut new = item(NFT_MSG_NEWSET, set);
+    let mut messages = vec![new_table(family, ruleset)];
+    let (mut chains, mut sets) = (ruleset.chains.clone(), ruleset.sets.clone());
+    if let Some(found) = found {
+        messages.extend(clear(family, ruleset, found));
+        chains.retain(|name, chain| !kept(found.chains.get(name), name, chain));
+        sets.retain(|name, set| found.sets.get(name) != Some(set));
+    }
+    for (set, id) in sets.values().zip(1u32..) {
+        let mut new = item(family, NFT_MSG_NEWSET, set);
         // A number by which a transaction could refer to its own sets; demanded, though we use names.
         new.put(NFTA_SET_ID, &id.to_be_bytes());
         messages.push(new);
     }
-    messages.extend(ruleset.chains.iter().map(|chain| item(NFT_MSG_NEWCHAIN, chain)));
-    messages.extend(ruleset.rules.iter().map(|rule| item(NFT_MSG_NEWRULE, rule)));
+    messages.extend(chains.values().map(|chain| item(family, NFT_MSG_NEWCHAIN, chain)));
+    let rules = ruleset.rules.values().flatten();
+    messages.extend(rules.map(|rule| item(family, NFT_MSG_NEWRULE, rule)));
     messages
+}
+
+/// Whether a chain that is there can stay, without its rules.
+fn kept(found: Option<&Attributes>, name: &str, wanted: &Attributes) -> bool {
+    found.is_some_and(|found| name == USER_CHAIN || found == wanted)
+}
+
+/// The messages that empty what is ours in a table, and remove what could not be kept.
+fn clear(family: u8, ruleset: &Ruleset, found: &Ruleset) -> Vec<Message> {
+    let ours = |name: &String, chain: &Attributes| {
+        name != USER_CHAIN && (ruleset.chains.contains_key(name) || is_base(chain))
+    };
+    let chains = || found.chains.iter().filter(|(name, chain)| ours(name, chain));
+    let mut messages: Vec<Message> = chains()
+        .map(|(name, _)| {
+            named_message(family, NFT_MSG_DELRULE, NFTA_RULE_TABLE, NFTA_RULE_CHAIN, name)
+        })
+        .collect();
+    let wrong = |name: &String, chain: &Attributes| ruleset.chains.get(name) != Some(chain);
+    messages.extend(chains().filter(|(name, chain)| wrong(name, chain)).map(|(name, _)| {
+        named_message(family, NFT_MSG_DELCHAIN, NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, name)
+    }));
+    for (name, set) in found.sets.iter().filter(|(name, _)| ruleset.sets.contains_key(*name)) {
+        // Without a list of elements all of them go.
+        let kind = match ruleset.sets.get(name) == Some(set) {
+            true => NFT_MSG_DELSETELEM,
+            false => NFT_MSG_DELSET,
+        };
+        messages.push(named_message(family, kind, NFTA_SET_TABLE, NFTA_SET_NAME, name));
+    }
+    messages
+}
+
+/// The messages that remove a table, but for what the administrator has put into it.
+pub(crate) fn remove(table: Table, ruleset: &Ruleset, found: Option<&Ruleset>) -> Vec<Message> {
+    let family = family(table);
+    match found.filter(|found| found.rules.contains_key(USER_CHAIN)) {
+        None => vec![delete_table(family)],
+        Some(found) => {
+            // Chains without a hook see no packet, and his rules may name our sets.
+            let mut bare = ruleset.clone();
+            bare.chains.retain(|_, chain| !is_base(chain));
+            clear(family, &bare, found)
+        }
+    }
+}
+
+fn is_base(chain: &Attributes) -> bool {
+    chain.iter().any(|(kind, _)| *kind == NFTA_CHAIN_HOOK)
+}
+
+fn named_message(family: u8, kind: u16, table: u16, attribute: u16, name: &str) -> Message {
+    let mut message = message(kind, NLM_F_REQUEST | NLM_F_ACK, family);
+    message.text(table, NAME).text(attribute, name);
+    message
+}
+
+fn item(family: u8, kind: u16, attributes: &Attributes) -> Message {
+    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+    // A rule goes to the end of its chain only with APPEND.
+    let flags = if kind == NFT_MSG_NEWRULE { flags | NLM_F_APPEND } else { flags };
+    let mut message = message(kind, flags, family);
+    for (attribute, value) in attributes {
+        if kind == NFT_MSG_NEWRULE && *attribute == NFTA_RULE_EXPRESSIONS {
+            write_expressions(&mut message, value);
+        } else {
+            message.put(*attribute, value);
+        }
+    }
+    message
 }
 
 /// Writes a rule's expressions as they were listed, but for one attribute: of an expression that writes a
@@ -126,8 +209,7 @@ fn new_table(family: u8, ruleset: &Ruleset) -> Message {
     new
 }
 
-/// Removes our table of a family.
-pub(crate) fn delete_table(family: u8) -> Message {
+fn delete_table(family: u8) -> Message {
     let mut delete = message(NFT_MSG_DELTABLE, NLM_F_REQUEST | NLM_F_ACK, family);
     delete.text(NFTA_TABLE_NAME, NAME);
     delete
@@ -136,9 +218,23 @@ pub(crate) fn delete_table(family: u8) -> Message {
 impl Ruleset {
     /// The only rule of a chain.
     pub(crate) fn rule_of(&self, chain: &str) -> Option<&Attributes> {
-        let named = |rule: &&Attributes| {
-            rule.iter().any(|(kind, value)| *kind == NFTA_RULE_CHAIN && get_text(value) == chain)
-        };
-        self.rules.iter().find(named)
+        self.rules.get(chain)?.first()
+    }
+
+    /// Whether `found` is this, and whatever the administrator made for himself.
+    pub(crate) fn is_in(&self, found: &Ruleset) -> bool {
+        let chains = self.chains.iter();
+        let mut strange = found.chains.iter().filter(|(name, _)| !self.chains.contains_key(*name));
+        let rules = self.chains.keys().filter(|name| *name != USER_CHAIN);
+        self.flags == found.flags
+            && !strange.any(|(_, chain)| is_base(chain))
+            && chains.clone().all(|(name, chain)| kept(found.chains.get(name), name, chain))
+            && self.sets.iter().all(|(name, set)| found.sets.get(name) == Some(set))
+            && rules.clone().all(|name| self.rules.get(name) == found.rules.get(name))
+    }
+
+    /// Whether nothing but the administrator's part is left: no packet passes here.
+    pub(crate) fn is_remains(&self) -> bool {
+        !self.chains.values().any(is_base)
     }
 }

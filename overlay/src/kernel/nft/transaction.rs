@@ -74,9 +74,14 @@ fn elements(first: &Op, run: &[&Op]) -> Vec<Message> {
 fn rules(op: &Op, socket: &mut Socket, skeletons: &Skeletons) -> Result<Vec<Message>, KernelError> {
     let senseless = || KernelError::Senseless { op: op.to_string() };
     match (&op.object, &op.verb) {
-        (Object::Table(table, _), Verb::Remove) => Ok(vec![ruleset::delete_table(family(*table))]),
-        (Object::Table(table, _), Verb::Add | Verb::Change) => {
-            Ok(ruleset::install(*table, skeletons.get(table).ok_or_else(senseless)?))
+        (Object::Table(table, _), verb) => {
+            let skeleton = skeletons.get(table).ok_or_else(senseless)?;
+            let found = ruleset::dump(socket, family(*table))?;
+            match verb {
+                Verb::Remove => Ok(ruleset::remove(*table, skeleton, found.as_ref())),
+                Verb::Add | Verb::Change => Ok(ruleset::install(*table, skeleton, found.as_ref())),
+                Verb::AddPair { .. } => Err(senseless()),
+            }
         }
         (Object::Passage(family), Verb::Remove) => {
             let handle = foreign::find(socket, skeletons, *family)?;

@@ -10,7 +10,7 @@ use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
 use crate::kernel::wire::{Message, attribute, family_byte, get_ip, get_text, get_u32, ip_bytes};
 use crate::names::PROTOCOL;
-use crate::plane::{Family, Object, Objects, Rule, RuleAction, put};
+use crate::plane::{Family, Object, Objects, Rule, RuleAction, RuleMatch, put};
 
 /// Length of `struct rtmsg` and `struct fib_rule_hdr`.
 const FIXED: usize = 12;
@@ -135,14 +135,20 @@ fn parse_rule(body: &[u8]) -> Option<Rule> {
         libc::AF_INET6 => Family::V6,
         _ => return None,
     };
-    let table = get(FRA_TABLE).and_then(|value| get_u32(value, 0));
+    let number = |kind| get(kind).and_then(|value| get_u32(value, 0));
     let action = match *body.get(7)? {
-        FR_ACT_TO_TBL => RuleAction::Lookup(table?),
+        FR_ACT_TO_TBL => RuleAction::Lookup(number(FRA_TABLE)?),
         FR_ACT_PROHIBIT => RuleAction::Prohibit,
+        FR_ACT_GOTO => RuleAction::Goto(number(FRA_GOTO)?),
+        FR_ACT_NOP => RuleAction::Nop,
         _ => return None,
     };
-    let priority = get(FRA_PRIORITY).and_then(|value| get_u32(value, 0))?;
-    Some(Rule { family, priority, iif: get_text(get(FRA_IIFNAME)?), action })
+    let on = match (get(FRA_IIFNAME), number(FRA_FWMARK)) {
+        (Some(iif), _) => RuleMatch::Iif(get_text(iif)),
+        (None, Some(mark)) => RuleMatch::Mark(mark),
+        (None, None) => RuleMatch::All,
+    };
+    Some(Rule { family, priority: number(FRA_PRIORITY)?, on, action })
 }
 
 fn rule(kind: u16, flags: u16, rule: &Rule) -> Message {
@@ -150,18 +156,22 @@ fn rule(kind: u16, flags: u16, rule: &Rule) -> Message {
         Family::V4 => libc::AF_INET,
         Family::V6 => libc::AF_INET6,
     };
-    let (action, table) = match rule.action {
-        RuleAction::Lookup(table) => (FR_ACT_TO_TBL, Some(table)),
+    let (action, value) = match rule.action {
+        RuleAction::Lookup(table) => (FR_ACT_TO_TBL, Some((FRA_TABLE, table))),
         RuleAction::Prohibit => (FR_ACT_PROHIBIT, None),
+        RuleAction::Goto(priority) => (FR_ACT_GOTO, Some((FRA_GOTO, priority))),
+        RuleAction::Nop => (FR_ACT_NOP, None),
     };
     let fixed = [family as u8, 0, 0, 0, 0, 0, 0, action, 0, 0, 0, 0];
     let mut message = Message::new(kind, CHANGE | flags, &fixed);
-    message
-        .u32(FRA_PRIORITY, rule.priority)
-        .text(FRA_IIFNAME, &rule.iif)
-        .put(FRA_PROTOCOL, &[PROTOCOL]);
-    if let Some(table) = table {
-        message.u32(FRA_TABLE, table);
+    message.u32(FRA_PRIORITY, rule.priority).put(FRA_PROTOCOL, &[PROTOCOL]);
+    match &rule.on {
+        RuleMatch::Iif(iif) => drop(message.text(FRA_IIFNAME, iif)),
+        RuleMatch::Mark(mark) => drop(message.u32(FRA_FWMARK, *mark).u32(FRA_FWMASK, *mark)),
+        RuleMatch::All => {}
+    }
+    if let Some((kind, value)) = value {
+        message.u32(kind, value);
     }
     message
 }
