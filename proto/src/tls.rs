@@ -20,6 +20,7 @@ mod backoff;
 mod base36;
 pub mod bootstrap;
 pub mod budget;
+mod checked;
 pub mod config;
 pub mod connect;
 pub mod connection;

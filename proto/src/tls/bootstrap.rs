@@ -7,15 +7,13 @@
 //! secret above all, is sent. (The other way, to fetch the root first over a connection that proves
 //! nothing, needs a second connection and a moment in which an unproven server is listened to.)
 
-use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, Error};
 
+use super::checked::{Checked, ServerCheck};
 use super::config::{RING_SPEAKS_TLS13, finish};
 use super::identity::provider;
 use super::token::ca_digest_of_der;
@@ -31,67 +29,35 @@ pub fn bootstrap_client_config_with_clock(
     ca_digest: [u8; 32],
     clock: Arc<dyn TimeProvider>,
 ) -> Arc<ClientConfig> {
-    let provider = provider();
-    let algorithms = provider.signature_verification_algorithms;
     finish(
-        ClientConfig::builder_with_details(provider, clock)
+        ClientConfig::builder_with_details(provider(), clock)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect(RING_SPEAKS_TLS13)
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(PinnedRoot { ca_digest, algorithms }))
+            .with_custom_certificate_verifier(Arc::new(Checked::new(PinnedRoot { ca_digest })))
             .with_no_client_auth(),
     )
 }
 
 /// Believes a manager whose chain ends in the one root that is known by its digest.
+#[derive(Debug)]
 struct PinnedRoot {
     ca_digest: [u8; 32],
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for PinnedRoot {
-    fn verify_server_cert(
+impl ServerCheck for PinnedRoot {
+    fn check(
         &self,
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let root = rest
             .iter()
             .find(|certificate| ca_digest_of_der(certificate) == self.ca_digest)
             .ok_or_else(|| refuse(Refused::OtherRoot))?;
         let trust = Trust::new(std::slice::from_ref(root)).map_err(refuse)?;
-        trust.check_manager(leaf, rest, name, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl fmt::Debug for PinnedRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PinnedRoot")
+        trust.check_manager(leaf, rest, name, now).map(drop)
     }
 }

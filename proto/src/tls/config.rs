@@ -10,6 +10,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ConfigBuilder, ServerConfig};
 
 use super::ALPN_H2;
+use super::checked::Checked;
 use super::identity::provider;
 use super::live::LiveIdentity;
 use super::verify::{ClientVerifier, ServerVerifier};
@@ -62,7 +63,7 @@ fn to_managers(
         // "Dangerous" is rustls's word for any verifier of one's own; ours asks rustls first and
         // then asks for more.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(Checked::new(verifier)))
 }
 
 pub(super) fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {

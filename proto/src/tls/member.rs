@@ -3,18 +3,16 @@
 //! Workers listen on the cluster's port like managers do, with their own certificates. Which node it
 //! must be is always known then, so the certificate must be that node's.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, Error};
 use thiserror::Error as ThisError;
 use tonic::transport::Channel;
 
 use super::address::HostPort;
+use super::checked::{Checked, ServerCheck};
 use super::config::{RING_SPEAKS_TLS13, finish};
 use super::connect::channel_with;
 use super::identity::provider;
@@ -35,7 +33,7 @@ fn member_client_config(live: &LiveIdentity, node_id: &str) -> Arc<ClientConfig>
         .expect(RING_SPEAKS_TLS13)
         // "Dangerous" is rustls's word for any verifier of one's own.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+        .with_custom_certificate_verifier(Arc::new(Checked::new(verifier)));
     finish(builder.with_client_cert_resolver(Arc::new(live.clone())))
 }
 
@@ -50,20 +48,20 @@ struct OtherMember {
 }
 
 /// What is believed: a certificate that one of our roots signed for that node.
+#[derive(Debug)]
 struct MemberVerifier {
     live: LiveIdentity,
     node_id: String,
 }
 
-impl ServerCertVerifier for MemberVerifier {
-    fn verify_server_cert(
+impl ServerCheck for MemberVerifier {
+    fn check(
         &self,
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
-        _ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let chain: Vec<_> = std::iter::once(leaf).chain(rest).cloned().collect();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         self.live.trust().check_own(&chain, now).map_err(refuse)?;
@@ -71,40 +69,10 @@ impl ServerCertVerifier for MemberVerifier {
         let ours = self.live.subject().cluster_id;
         let is_node = peer.role != Role::Client;
         if is_node && peer.node_id == self.node_id && peer.cluster_id == ours {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
         let Peer { node_id: found, role, cluster_id: cluster, .. } = peer;
         Err(refuse(OtherMember { wanted: self.node_id.clone(), found, role, cluster }))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl fmt::Debug for MemberVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MemberVerifier")
     }
 }
 

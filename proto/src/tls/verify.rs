@@ -4,12 +4,11 @@
 //! The verifiers here are asked anew at each handshake and look at the live identity each time, so
 //! that a changed set of roots needs no new configuration.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier as _};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -19,6 +18,7 @@ use rustls::{
 };
 use thiserror::Error;
 
+use super::checked::ServerCheck;
 use super::identity::provider;
 use super::live::LiveIdentity;
 use super::peer::{Peer, PeerError, Role};
@@ -151,6 +151,7 @@ fn same_cluster(live: &LiveIdentity, peer: &Peer) -> Result<(), Error> {
 }
 
 /// What the server believes: any certificate of our cluster, or none at all.
+#[derive(Debug)]
 pub(super) struct ClientVerifier(pub(super) LiveIdentity);
 
 impl ClientCertVerifier for ClientVerifier {
@@ -201,6 +202,7 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// What a node believes of the server it calls: a manager of our cluster.
+#[derive(Debug)]
 pub(super) struct ServerVerifier {
     pub(super) live: LiveIdentity,
     /// The one node it must be; any manager if not given.
@@ -219,52 +221,16 @@ impl ServerVerifier {
     }
 }
 
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
+impl ServerCheck for ServerVerifier {
+    fn check(
         &self,
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let peer = self.live.trust().check_manager(leaf, rest, name, now)?;
         same_cluster(&self.live, &peer)?;
-        self.check_node(&peer)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.live.trust().servers.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.live.trust().servers.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.live.trust().servers.supported_verify_schemes()
-    }
-}
-
-impl fmt::Debug for ClientVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientVerifier")
-    }
-}
-
-impl fmt::Debug for ServerVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ServerVerifier")
+        self.check_node(&peer)
     }
 }
