@@ -292,6 +292,8 @@ fn options(config: &StoreConfig) -> Result<Config, OpenError> {
         election_timeout_min: millis(config.timings.election_min),
         election_timeout_max: millis(config.timings.election_max),
         enable_pre_vote: Some(true),
+        // Only once the membership names this very store.
+        enable_elect: false,
         // The library would let a restarted leader go on in its old term. Its log may be shorter
         // than what it has committed: a majority of others counts, and its own last entries may
         // have been lost before their sync. It would then use their places again, in the same

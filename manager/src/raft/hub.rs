@@ -156,6 +156,13 @@ impl Hub {
         *lock(&self.membership) = membership;
     }
 
+    /// Whether this store may stand for election: the membership names it, and not another one that
+    /// had its number before, and it is not condemned.
+    pub(crate) fn may_stand(&self) -> bool {
+        let named = self.expected(self.number) == Some(self.boot.incarnation);
+        named && self.condemned.borrow().is_none()
+    }
+
     /// The incarnation the membership names for a manager.
     fn expected(&self, number: u64) -> Option<Incarnation> {
         let membership = lock(&self.membership).clone();

@@ -98,6 +98,9 @@ async fn follow_server<M: Machine>(
     loop {
         let now = metrics.borrow_and_update().clone();
         hub.set_membership(now.membership_config.clone());
+        // The number may have been another store's: the log of that time names it as a voter, perhaps
+        // as the only one, and would have this store, which has just begun to read it, elect itself.
+        raft.runtime_config().elect(hub.may_stand());
         let told = if now.state == ServerState::Leader && now.current_leader == Some(number) {
             let since = *leads_since.get_or_insert_with(tokio::time::Instant::now);
             leading(&raft, &now, since.elapsed(), timings.election_max * LOST_AFTER_LEASES)
@@ -182,7 +185,7 @@ async fn watch_health<M: Machine>(raft: Raft<M>, signals: Arc<Signals>) {
 async fn stand_down<M: Machine>(raft: Raft<M>, hub: Arc<Hub>) {
     let mut condemned = hub.condemned();
     if condemned.wait_for(Option::is_some).await.is_ok() {
-        raft.runtime_config().elect(false);
+        raft.runtime_config().elect(hub.may_stand());
         raft.runtime_config().heartbeat(false);
     }
 }
