@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinSet};
 use weft_manager::{
     Manager, ManagerConfig, ManagerSlot, ManagerTimings,
-    store::{Backend, LogLimits},
+    store::{self, Backend, LogLimits},
 };
 use weft_model::{
     Cluster, ClusterId, Command, NodeId, Proposal,
@@ -200,6 +200,7 @@ impl Life {
             }
         };
         self.slots.manager.store(Some(Arc::new(opened.clone())));
+        self.site.note(format!("has store {:.4}", opened.raft_incarnation()));
         self.incarnation.send_replace(Some(opened.raft_incarnation()));
         self.running.spawn(self.site.audit.clone().follow(self.site.name(), opened.clone()));
         self.running.spawn(leads(self.site.clone(), opened.clone()));
@@ -373,10 +374,10 @@ fn new_node(host: HostId) -> NewNode {
     NewNode { id: node_id(host, 0), spec, description: description(host) }
 }
 
-/// Notes when this manager begins and ends to lead.
+/// Notes when this manager begins and ends to lead, and whom it takes for members.
 async fn leads(site: Site, manager: Manager) {
-    let mut leadership = manager.store().leadership();
-    let mut led = None;
+    let (mut leadership, mut changes) = (manager.store().leadership(), manager.store().watch());
+    let (mut led, mut known) = (None, None);
     loop {
         let now = leadership.borrow_and_update().clone();
         let leads = now.is_leader().then_some(now.term);
@@ -387,10 +388,25 @@ async fn leads(site: Site, manager: Manager) {
             });
             led = leads;
         }
-        if leadership.changed().await.is_err() {
-            return;
+        let store = manager.store();
+        let members = (store.voters(), store.status().learners);
+        if known.as_ref() != Some(&members) {
+            site.note(format!("voters {}, learners {}", listed(&members.0), listed(&members.1)));
+            known = Some(members);
+        }
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return },
+            changed = changes.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The numbers of members and the beginnings of their stores' names.
+fn listed(members: &[store::Member]) -> String {
+    let member =
+        |member: &store::Member| format!("{}:{:.4}", member.number, member.incarnation.to_string());
+    let members: Vec<_> = members.iter().map(member).collect();
+    format!("[{}]", members.join(" "))
 }
 
 /// An engine that dies although its disk is well has a bug.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_dns::Synced;
 use weft_model::{
     State, TaskState,
     object::Holder,
@@ -150,7 +149,9 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
     }
     let mut found = Vec::new();
     let sorted = Sorted::new(&wanted);
-    if format!("{:?}", worker.names().zones()) != format!("{:?}", sorted.zones(Vec::new(), Default::default())) {
+    if format!("{:?}", worker.names().zones())
+        != format!("{:?}", sorted.zones(Vec::new(), Default::default()))
+    {
         found.push("other names than the state's".to_owned());
     }
     let containers = host.site.machine.lock().found();
