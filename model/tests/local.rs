@@ -592,3 +592,86 @@ fn a_snapshot_and_a_spec_without_the_new_fields_are_read() {
     let wanted = Mount::Tmpfs { target: "/t".into(), size: None, mode: None };
     assert_eq!(serde_json::from_value::<Mount>(mount).unwrap(), wanted);
 }
+
+/// The invariants are looked for: a state that no command leads to is noticed.
+#[test]
+fn a_damaged_state_is_noticed() {
+    use serde_json::{Value, json};
+    let mut world = World::new();
+    world.run(0, "a");
+    world.run(1, "b");
+    let good = serde_json::to_value(&world.state).unwrap();
+    let ids = [container(0).to_string(), container(1).to_string()];
+    let attachment = |number: usize| {
+        good["containers"][&ids[number]]["endpoints"][0]["attachment"].as_str().unwrap().to_owned()
+    };
+    let port = json!({ "host_ip": "::", "host_port": 80, "port": 80, "protocol": "Tcp" });
+    type Spoil<'a> = Box<dyn Fn(&mut Value) + 'a>;
+    let cases: Vec<(&str, Spoil<'_>)> = vec![
+        (
+            "two containers are named",
+            Box::new(|s| {
+                s["containers"][&ids[1]]["spec"]["name"] = json!("A");
+            }),
+        ),
+        (
+            "publish at 80",
+            Box::new(|s| {
+                for id in &ids {
+                    s["containers"][id]["ports"] = json!([port]);
+                }
+            }),
+        ),
+        (
+            "without its attachment",
+            Box::new(|s| {
+                s["attachments"].as_object_mut().unwrap().remove(&attachment(0));
+            }),
+        ),
+        (
+            "has no holder",
+            Box::new(|s| {
+                s["containers"].as_object_mut().unwrap().remove(&ids[0]);
+            }),
+        ),
+        (
+            "has another's attachment",
+            Box::new(|s| {
+                s["containers"][&ids[0]]["endpoints"][0]["attachment"] = json!(attachment(1));
+            }),
+        ),
+        (
+            "is held by",
+            Box::new(|s| {
+                s["attachments"][attachment(0)]["addresses"] = json!(["10.0.0.3"]);
+            }),
+        ),
+        (
+            "has other addresses than it was promised",
+            Box::new(|s| {
+                let endpoint = &mut s["containers"][&ids[0]]["endpoints"][0]["spec"];
+                endpoint["addresses"] = json!(["10.0.0.9"]);
+            }),
+        ),
+        ("was never started", Box::new(|s| s["containers"][&ids[0]]["starts"] = json!(0))),
+        (
+            "has no namespace for them",
+            Box::new(|s| {
+                s["containers"][&ids[0]]["spec"]["network"] = json!("Host");
+            }),
+        ),
+        (
+            "in the wrong state",
+            Box::new(|s| {
+                s["networks"][network(DEFAULT).to_string()]["vni"] = json!(65_536);
+            }),
+        ),
+    ];
+    for (wanted, spoil) in cases {
+        let mut damaged = good.clone();
+        spoil(&mut damaged);
+        let state: State = serde_json::from_value(damaged).unwrap();
+        let found = state.check().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert!(found.contains(wanted), "{wanted}: {found}");
+    }
+}
