@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::dataplane::MacvlanMode;
 use crate::dataplane::NetnsRef;
-use crate::kernel::{Kernel, KernelError, Look, Observation};
+use crate::kernel::{Kernel, KernelError, Look, Observation, route};
 use crate::lower::Facts;
 use crate::names::{self, ALIAS_PREFIX};
 use crate::op::{Op, Verb};
@@ -16,6 +17,9 @@ use crate::plane::{
 
 #[cfg(test)]
 mod tests;
+
+/// One end of a veth: where it is, and its name.
+type End = (Place, String);
 
 /// A kernel that is a value.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +34,10 @@ pub struct FakeKernel {
     pub forgotten: Vec<(std::net::IpAddr, std::net::IpAddr)>,
     /// Every published port whose UDP flows were forgotten, in order.
     pub forgotten_ports: Vec<(std::net::IpAddr, u16)>,
-    /// The other ends of veths: outer name, sandbox, inner name.
-    pairs: BTreeSet<(String, String, String)>,
+    /// Kinds of devices that this kernel was built without.
+    pub without: Vec<&'static str>,
+    /// The two ends of veths.
+    pairs: BTreeSet<(End, End)>,
     held: BTreeSet<String>,
 }
 
@@ -68,10 +74,10 @@ impl FakeKernel {
 
     /// The end of a namespace: its ends of veths go, and with them the host's.
     pub fn close_sandbox(&mut self, key: &str) {
-        let outer: Vec<String> =
-            self.pairs.iter().filter(|pair| pair.1 == key).map(|pair| pair.0.clone()).collect();
-        for name in outer {
-            self.remove_link(&Place::Host, &name);
+        let gone = Place::Sandbox(key.to_owned());
+        let ends: Vec<End> = self.pairs.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        for (place, name) in ends.into_iter().filter(|(place, _)| *place == gone) {
+            self.remove_link(&place, &name);
         }
         self.plane.places.remove(&Place::Sandbox(key.to_owned()));
         self.held.remove(key);
@@ -93,7 +99,7 @@ impl FakeKernel {
                 other => self.write(&op.place, other),
             },
             Verb::AddPair { ref sandbox, ref name, ref inner } => {
-                self.add_pair(&op.object, sandbox, name, inner)
+                self.add_pair(&op.place, &op.object, sandbox, name, inner)
             }
         }
     }
@@ -142,7 +148,7 @@ impl FakeKernel {
                     return Err(refused(libc::EOPNOTSUPP));
                 }
             }
-            Object::Route { via, link, .. } if !reachable(objects, link, *via) => {
+            Object::Route { via: Some(via), link, .. } if !reachable(objects, link, *via) => {
                 return Err(refused(libc::ENETUNREACH));
             }
             Object::Sysctl(path, setting) => {
@@ -172,6 +178,7 @@ impl FakeKernel {
                 (LinkKind::Vxlan { vni: a, port: p, .. }, LinkKind::Vxlan { vni: b, port: q, .. })
                     if (a, p) == (b, q))
         };
+        self.check_parent(link)?;
         let objects = self.objects(place);
         if let Some(master) =
             link.master.as_ref().filter(|name| plane::link(objects, name).is_none())
@@ -187,11 +194,42 @@ impl FakeKernel {
         }
         put(objects, Object::Link(name.to_owned(), half_made(link)));
         add_parameters(objects, name);
+        if let LinkKind::Stub { peer } = &link.kind {
+            let kind = LinkKind::Stub { peer: name.to_owned() };
+            put(objects, Object::Link(peer.clone(), half_made(&Link { kind, ..link.clone() })));
+        }
         self.configure(place, name, link)
+    }
+
+    /// The device that a link is made on is there, and is shared.
+    fn check_parent(&self, link: &Link) -> Result<(), KernelError> {
+        let Some(parent) = route::child::parent(&link.kind) else { return Ok(()) };
+        let missing = || KernelError::NoLink { name: parent.to_owned() };
+        let host = self.plane.places.get(&Place::Host).ok_or_else(missing)?;
+        plane::link(host, parent).ok_or_else(missing)?;
+        let passthru = |kind: &LinkKind| match kind {
+            LinkKind::Macvlan { parent: other, mode: MacvlanMode::Passthru } => other == parent,
+            _ => false,
+        };
+        let all = self.plane.places.values().flat_map(|objects| objects.values());
+        let taken = all.into_iter().any(|object| match object {
+            Object::Link(_, other) => passthru(&other.kind),
+            _ => false,
+        });
+        match (&link.kind, self.without.as_slice()) {
+            (LinkKind::Ipvlan { .. }, ["ipvlan", ..]) => {
+                Err(route::child::refusal(link, libc::EOPNOTSUPP))
+            }
+            (LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. }, _) if taken => {
+                Err(KernelError::Taken { name: parent.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn add_pair(
         &mut self,
+        place: &Place,
         outer: &Object,
         sandbox: &str,
         name: &str,
@@ -208,9 +246,9 @@ impl FakeKernel {
         let born = Link { mac: inner.mac, ..half_made(inner) };
         put(objects, Object::Link(name.to_owned(), born));
         add_parameters(objects, name);
-        self.pairs.insert((outer_name.clone(), sandbox.to_owned(), name.to_owned()));
-        let result = self.add_link(&Place::Host, outer_name, outer);
-        if result.is_err() && plane::link(self.objects(&Place::Host), outer_name).is_none() {
+        self.pairs.insert(((place.clone(), outer_name.clone()), (inside.clone(), name.to_owned())));
+        let result = self.add_link(place, outer_name, outer);
+        if result.is_err() && plane::link(self.objects(place), outer_name).is_none() {
             self.remove_link(&inside, name);
         }
         result
@@ -259,17 +297,38 @@ impl FakeKernel {
 
     /// Removes a link, and the other end if it was a veth.
     fn remove_link(&mut self, place: &Place, name: &str) {
+        let old = plane::link(self.objects(place), name).cloned();
         plane::remove_link(self.objects(place), name);
-        let pair = self.pairs.iter().find(|(outer, sandbox, inner)| match place {
-            Place::Host => outer == name,
-            Place::Sandbox(key) => sandbox == key && inner == name,
-        });
+        if let Some(Link { kind: LinkKind::Stub { peer }, .. }) = old {
+            plane::remove_link(self.objects(place), &peer);
+        }
+        let end = (place.clone(), name.to_owned());
+        let pair = self.pairs.iter().find(|(a, b)| *a == end || *b == end);
         if let Some(pair) = pair.cloned() {
             self.pairs.remove(&pair);
-            let (outer, sandbox, inner) = pair;
-            plane::remove_link(self.objects(&Place::Host), &outer);
-            plane::remove_link(self.objects(&Place::Sandbox(sandbox)), &inner);
+            for (place, name) in [pair.0, pair.1] {
+                plane::remove_link(self.objects(&place), &name);
+            }
         }
+        if *place == Place::Host {
+            self.remove_children(name);
+        }
+    }
+}
+
+impl FakeKernel {
+    /// What was made on a device goes with it.
+    fn remove_children(&mut self, parent: &str) {
+        let mut gone = Vec::new();
+        for (place, objects) in &self.plane.places {
+            gone.extend(objects.values().filter_map(|object| match object {
+                Object::Link(name, link) if route::child::parent(&link.kind) == Some(parent) => {
+                    Some((place.clone(), name.clone()))
+                }
+                _ => None,
+            }));
+        }
+        gone.into_iter().for_each(|(place, name)| self.remove_link(&place, &name));
     }
 }
 

@@ -39,6 +39,9 @@ pub const REJOIN_PRIORITY: u32 = 935;
 /// Every alias of ours begins with this; the network's id follows.
 pub const ALIAS_PREFIX: &str = "weft:";
 
+/// What follows is the key of a cable, not the id of a network.
+const CABLE_PREFIX: &str = "weft:cable ";
+
 /// Link group of everything we make. A link is given its group in the very request that makes it, its alias
 /// only afterwards: the group is how a link is known as ours when we were killed between the two.
 pub const LINK_GROUP: u32 = 9338;
@@ -109,14 +112,36 @@ pub fn veth(sandbox: &str, network: NetworkKey) -> String {
     format!("wv{:013x}", stable_hash(&text) >> 12)
 }
 
-/// Whether a name has the shape of one of the three above.
+/// Names of the two ends of a device that leads nowhere, which a network's members are made on where it has
+/// no parent.
+pub fn stub(network: NetworkKey) -> [String; 2] {
+    let hash = stable_hash(network.to_string().as_bytes()) >> 12;
+    [format!("wp{hash:013x}"), format!("wq{hash:013x}")]
+}
+
+/// Whether a name is one of those.
+pub fn is_stub(name: &str) -> bool {
+    is_derived(name) && (name.starts_with("wp") || name.starts_with("wq"))
+}
+
+/// The alias of both ends of a cable.
+pub fn cable_alias(key: &str) -> String {
+    format!("{CABLE_PREFIX}{key}")
+}
+
+/// Whether an alias is one of those.
+pub fn is_cable(alias: &str) -> bool {
+    alias.starts_with(CABLE_PREFIX)
+}
+
+/// Whether a name has the shape of one of those above.
 pub fn is_derived(name: &str) -> bool {
     let hex = |rest: &str, len: usize| {
         rest.len() == len && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     match name.split_at_checked(2) {
         Some(("wb" | "wx", rest)) => hex(rest, 6),
-        Some(("wv", rest)) => hex(rest, 13),
+        Some(("wv" | "wp" | "wq", rest)) => hex(rest, 13),
         Some(_) | None => false,
     }
 }

@@ -106,7 +106,9 @@ impl fmt::Display for Op {
                 write!(f, "ip neigh {verb} {address} lladdr {mac} dev {link} nud permanent")
             }
             Object::Route { net, via, link } => {
-                write!(f, "ip route {verb} {net} via {via} dev {link} protocol {PROTOCOL}")
+                write!(f, "ip route {verb} {net}")?;
+                via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
+                write!(f, " dev {link} protocol {PROTOCOL}")
             }
             Object::Flows { vip, backend } => {
                 write!(f, "conntrack -D --orig-dst {vip} --reply-src {backend}")
@@ -158,7 +160,17 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &LinkKind) -> fmt::Result {
         LinkKind::Vxlan { vni, local, port } => {
             write!(f, " type vxlan id {vni} local {local} dstport {port} nolearning")
         }
-        LinkKind::Veth | LinkKind::Inner { .. } => write!(f, " type veth"),
+        LinkKind::Veth | LinkKind::Inner { .. } | LinkKind::Cable => write!(f, " type veth"),
+        LinkKind::Stub { peer } => write!(f, " type veth peer {peer}"),
+        LinkKind::Vlan { parent, tag } => write!(f, " link {parent} type vlan id {tag}"),
+        LinkKind::Macvlan { parent, mode } => {
+            let mode = format!("{mode:?}").to_lowercase();
+            write!(f, " link {parent} type macvlan mode {mode}")
+        }
+        LinkKind::Ipvlan { parent, mode } => {
+            let mode = format!("{mode:?}").to_lowercase();
+            write!(f, " link {parent} type ipvlan mode {mode}")
+        }
         LinkKind::Loopback | LinkKind::Foreign => Ok(()),
     }
 }
@@ -211,7 +223,9 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
                 ..port
             };
             let mtu = if wanted.mtu == 0 { observed.mtu } else { wanted.mtu };
-            Link { port: wanted.port.map(known), mtu, ..wanted.clone() } == *observed
+            // A MAC that nobody asked for is the kernel's or the parent's.
+            let mac = wanted.mac.or(observed.mac);
+            Link { port: wanted.port.map(known), mtu, mac, ..wanted.clone() } == *observed
         }
         (wanted, observed) => wanted == observed,
     }

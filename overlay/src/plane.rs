@@ -107,8 +107,8 @@ pub enum Object {
     Route {
         /// Where to.
         net: IpNet,
-        /// Through which address.
-        via: IpAddr,
+        /// Through which address. `None`: everything there is on the device itself.
+        via: Option<IpAddr>,
         /// On which device.
         link: String,
     },

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataplane::{Dataplane, NetnsRef};
 use crate::kernel::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook};
-use crate::lower::{Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside};
+use crate::lower::{
+    Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside, wired_to,
+};
 use crate::op::Op;
 use crate::plan::plan;
 use crate::plane::{self, Field, Object, Place};
@@ -38,6 +40,8 @@ pub struct Report {
     pub unreachable: BTreeMap<Option<String>, KernelError>,
     /// Sandboxes that rest on what failed in the host, and why.
     pub affected: BTreeMap<String, String>,
+    /// Sandboxes that cannot be attached as is wanted, and why.
+    pub refused: BTreeMap<String, String>,
     /// Whether a firewall that is not ours drops forwarded packets by default, and offers no place for an
     /// exception: containers may not get out. The fix is a rule of the administrator's that accepts packets
     /// with mark 0x1000/0x1000 ([`FOREIGN_DROP_HINT`]).
@@ -51,12 +55,13 @@ pub const FOREIGN_DROP_HINT: &str =
 impl Report {
     /// Whether the kernel is as wanted.
     pub fn is_settled(&self) -> bool {
-        self.failed.is_empty() && self.unreachable.is_empty()
+        self.failed.is_empty() && self.unreachable.is_empty() && self.refused.is_empty()
     }
 
     /// The keys of sandboxes that are not as wanted, with the reason.
     pub fn troubled(&self) -> BTreeMap<String, String> {
         let mut troubled = self.affected.clone();
+        troubled.extend(self.refused.clone());
         for failure in &self.failed {
             if let Place::Sandbox(key) = &failure.op.place {
                 // The first is the cause, what follows its consequences.
@@ -114,6 +119,7 @@ impl<K: Kernel> Driver<K> {
             let Some((wanted, seen)) = self.look(desired, scope, &mut report) else {
                 return report;
             };
+            report.refused = wanted.refused.clone();
             let places: BTreeSet<Place> = seen.plane.places.keys().cloned().collect();
             let mut ops = plan(&wanted, seen.plane, completeness);
             ops.append(&mut self.unfinished);
@@ -193,16 +199,15 @@ impl<K: Kernel> Driver<K> {
     ) -> BTreeMap<String, SandboxLook> {
         let disturbed = disturbed(wanted, seen);
         let mut looks = BTreeMap::new();
+        let same = |key: &String| self.settled.get(key) == cause(desired, key, seen.facts).as_ref();
+        let concerned = |key: &String| match scope {
+            Scope::Full => true,
+            Scope::Changed(named) => !same(key) || named.contains(key) || disturbed.contains(key),
+        };
         for (key, sandbox) in &desired.sandboxes {
-            let cause = cause(desired, sandbox, seen.facts);
-            let same = self.settled.get(key) == Some(&cause);
-            let (look, parameters) = match scope {
-                Scope::Full => (true, true),
-                Scope::Changed(named) => {
-                    (!same || named.contains(key) || disturbed.contains(key), !same)
-                }
-            };
-            if look {
+            let parameters = *scope == Scope::Full || !same(key);
+            // A cable is seen at both ends or not at all.
+            if concerned(key) || wired_to(key, desired).any(concerned) {
                 inside(wanted, desired, key, seen.facts);
                 let netns = Some(sandbox.netns.clone());
                 looks.insert(key.clone(), look_inside(wanted, key, netns, parameters));
@@ -226,12 +231,12 @@ impl<K: Kernel> Driver<K> {
     ) {
         let failed: BTreeSet<&Place> =
             report.failed.iter().map(|failure| &failure.op.place).collect();
-        for (key, sandbox) in &desired.sandboxes {
+        for key in desired.sandboxes.keys() {
             let place = Place::Sandbox(key.clone());
             if failed.contains(&place) {
                 self.settled.remove(key);
             } else if seen.contains(&place) {
-                self.settled.insert(key.clone(), cause(desired, sandbox, facts));
+                self.settled.extend(cause(desired, key, facts).map(|cause| (key.clone(), cause)));
             }
         }
     }

@@ -107,6 +107,20 @@ pub enum KernelError {
         /// How often.
         tries: u32,
     },
+    /// The kernel was built without something.
+    #[error("this kernel has no {what} ({option})")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// The option of its configuration.
+        option: &'static str,
+    },
+    /// A device has a user that does not share it.
+    #[error("{name} is in use, and is not shared: a passthru network has one member")]
+    Taken {
+        /// The device.
+        name: String,
+    },
     /// An operation names a link that is not there.
     #[error("no link {name}")]
     NoLink {

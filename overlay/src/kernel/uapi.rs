@@ -55,6 +55,7 @@ pub const RTA_GATEWAY: u16 = 5;
 pub const RTA_TABLE: u16 = 15;
 pub const RTN_UNICAST: u8 = 1;
 pub const RTN_PROHIBIT: u8 = 8;
+pub const RT_SCOPE_LINK: u8 = 253;
 pub const RT_TABLE_MAIN: u8 = 254;
 
 // if_link.h
@@ -78,6 +79,9 @@ pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
 pub const VETH_INFO_PEER: u16 = 1;
 pub const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 pub const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+pub const IFLA_VLAN_ID: u16 = 1;
+pub const IFLA_MACVLAN_MODE: u16 = 1;
+pub const IFLA_IPVLAN_MODE: u16 = 1;
 pub const IFLA_BR_STP_STATE: u16 = 5;
 pub const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 pub const IFLA_BRPORT_MODE: u16 = 4;

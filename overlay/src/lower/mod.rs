@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dataplane::{Dataplane, Kind, Network, NetworkKey, Sandbox, Subnet};
+use crate::dataplane::{Cable, Dataplane, Kind, Network, NetworkKey, Sandbox, Subnet};
 use crate::mtu;
 use crate::plane::{Object, Objects, Place, Plane, put};
 
+mod cable;
 mod host;
 mod network;
+mod parent;
 mod publish;
 mod sandbox;
 mod vip;
@@ -37,6 +39,12 @@ pub struct Wanted {
     pub plane: Plane,
     /// The other end of each veth of the host.
     pub pairs: BTreeMap<String, InnerEnd>,
+    /// The two ends of each cable whose sandboxes are known, the one that is made first.
+    pub cables: Vec<(InnerEnd, InnerEnd)>,
+    /// Links of the host that are ours only where nobody else has made them.
+    pub if_missing: BTreeSet<String>,
+    /// Sandboxes that cannot be attached as is wanted, and why.
+    pub refused: BTreeMap<String, String>,
     /// Links of the host that are somebody else's and that ours rest on.
     pub borrowed: BTreeSet<String>,
     /// The sandboxes that rest on each link of the host.
@@ -73,6 +81,7 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
     for (key, network) in &dataplane.networks {
         network::lower(&mut host, *key, network, dataplane, facts);
         wanted.borrowed.extend(network::borrowed(network));
+        parent::lower(&mut host, &mut wanted, *key, network, dataplane);
     }
     let published = publish::targets(dataplane);
     let surroundings = sandbox::Surroundings { dataplane, facts, published };
@@ -80,6 +89,7 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
         sandbox::outside(&mut host, &mut wanted, key, sandbox, &surroundings);
     }
     publish::lower(&mut host, dataplane, facts);
+    wanted.cables = cable::pairs(dataplane);
     if !dataplane.host.nftables {
         host.retain(|_, object| !is_filter(object));
     }
@@ -90,7 +100,8 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
 /// The part of [`lower`] that is inside one sandbox.
 pub(crate) fn inside(wanted: &mut Wanted, dataplane: &Dataplane, key: &str, facts: Facts) {
     if let Some(sandbox) = dataplane.sandboxes.get(key) {
-        let objects = sandbox::inside(key, sandbox, dataplane, facts);
+        let mut objects = sandbox::inside(key, sandbox, dataplane, facts);
+        cable::lower(&mut objects, key, dataplane);
         wanted.plane.places.insert(Place::Sandbox(key.to_owned()), objects);
     }
 }
@@ -105,17 +116,24 @@ fn is_filter(object: &Object) -> bool {
 pub(crate) struct Cause {
     sandbox: Sandbox,
     networks: Vec<Option<(String, Vec<Subnet>, bool, u32, Option<Kind>)>>,
+    cables: Vec<(String, Cable)>,
 }
 
 /// See [`Cause`].
-pub(crate) fn cause(dataplane: &Dataplane, sandbox: &Sandbox, facts: Facts) -> Cause {
+pub(crate) fn cause(dataplane: &Dataplane, key: &str, facts: Facts) -> Option<Cause> {
+    let sandbox = dataplane.sandboxes.get(key)?;
+    let cables = cable::of(key, dataplane).map(|(name, cable)| (name.clone(), cable.clone()));
     let network = |key: &NetworkKey| {
         let network = dataplane.networks.get(key)?;
         let mtu = network_mtu(dataplane, *key, facts);
         let kind = inner_kind(network);
         Some((network.id.clone(), network.subnets.clone(), network.internal, mtu, kind))
     };
-    Cause { sandbox: sandbox.clone(), networks: sandbox.attachments.keys().map(network).collect() }
+    Some(Cause {
+        sandbox: sandbox.clone(),
+        networks: sandbox.attachments.keys().map(network).collect(),
+        cables: cables.collect(),
+    })
 }
 
 /// What a network is made of, where sandboxes see it.
@@ -129,7 +147,20 @@ fn inner_kind(network: &Network) -> Option<Kind> {
 /// The links of the host that may be wanted and whose names are not derived.
 pub(crate) fn host_links(dataplane: &Dataplane) -> BTreeSet<String> {
     let networks = dataplane.networks.iter();
-    networks.filter_map(|(key, network)| network::bridge(*key, network)).collect()
+    networks
+        .flat_map(|(key, network)| {
+            network::bridge(*key, network).into_iter().chain(parent::made(network))
+        })
+        .collect()
+}
+
+/// The sandboxes that a sandbox has a cable to.
+pub(crate) fn wired_to<'a>(
+    key: &'a str,
+    dataplane: &'a Dataplane,
+) -> impl Iterator<Item = &'a String> {
+    let ends = cable::of(key, dataplane).flat_map(|(_, cable)| &cable.ends);
+    ends.map(|end| &end.sandbox).filter(move |other| *other != key)
 }
 
 /// The kernel parameters of the host that may be wanted, whatever the facts.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Facts, InnerEnd, Wanted, network, network_mtu, vip};
-use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Port, Sandbox};
+use super::{Facts, InnerEnd, Wanted, network, network_mtu, parent, vip};
+use crate::dataplane::{Bridge, Dataplane, IpvlanMode, Kind, Network, NetworkKey, Port, Sandbox};
 use crate::names::{self, DNS_PORT};
 use crate::plane::{
     Element, Family, Fdb, Field, Integrity, Link, LinkKind, Object, Objects, PortFlags, Set,
@@ -67,8 +67,11 @@ pub(super) fn inside(key: &str, sandbox: &Sandbox, dataplane: &Dataplane, facts:
     let mut inside = basics(sandbox);
     let mut routed = BTreeSet::new();
     for (on, network, port) in by_rank(sandbox, dataplane) {
-        let outer = names::veth(key, on);
-        inner_end(&mut inside, outer, network, port, network_mtu(dataplane, on, facts));
+        let mtu = network_mtu(dataplane, on, facts);
+        let veth =
+            network::bridge(on, network).map(|_| LinkKind::Inner { outer: names::veth(key, on) });
+        let Some(kind) = veth.or_else(|| parent::member(on, network)) else { continue };
+        inner_end(&mut inside, kind, network, port, mtu);
         default_routes(&mut inside, &mut routed, network, port);
     }
     vip::lower(&mut inside, key, &sandbox.vips);
@@ -192,11 +195,11 @@ fn port_flags(network: &Network, port: &Port) -> PortFlags {
     PortFlags { isolated: closed(network).is_some_and(alone), ..SANDBOX_PORT }
 }
 
-fn inner_end(inside: &mut Objects, outer: String, network: &Network, port: &Port, mtu: u32) {
+fn inner_end(inside: &mut Objects, kind: LinkKind, network: &Network, port: &Port, mtu: u32) {
     let link = Link {
-        kind: LinkKind::Inner { outer },
+        kind,
         alias: names::alias(&network.id),
-        mac: Some(port.mac),
+        mac: parent::has_own_mac(network).then_some(port.mac),
         mtu,
         master: None,
         port: None,
@@ -232,7 +235,11 @@ fn default_routes(
                 IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
             };
             let link = port.ifname.clone();
-            put(inside, Object::Route { net: any, via: subnet.gateway, link });
+            // Where packets are switched, not frames, there is no neighbour to be a gateway.
+            let flat =
+                matches!(&network.kind, Kind::Ipvlan(ipvlan) if ipvlan.mode != IpvlanMode::L2);
+            let via = (!flat).then_some(subnet.gateway);
+            put(inside, Object::Route { net: any, via, link });
         }
     }
 }

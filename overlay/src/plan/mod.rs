@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::dataplane::Protocol;
-use crate::lower::Wanted;
+use crate::lower::{InnerEnd, Wanted};
 use crate::names::ALIAS_PREFIX;
 use crate::op::{Op, Verb, satisfies};
 use crate::plane::{
@@ -38,10 +38,15 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
         changes.extend(rebound(place, want, seen, completeness));
     }
     let mut world = observed;
+    let lent = lent(&world, wanted);
     ignore_unmarked(&mut world, wanted);
     break_links(&mut world, wanted, completeness, &mut removals);
     for (place, seen) in &world.places {
         let want = wanted.plane.places.get(place).unwrap_or(&nothing);
+        let lent = |key: &Key| match key {
+            Key::Link(_, name) => *place == Place::Host && lent.contains(name),
+            _ => false,
+        };
         let missing = missing_tables(want, seen);
         let gone =
             |key: &Key| matches!(key, Key::Element(set, _) if missing.contains(&set.table()));
@@ -49,7 +54,7 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
             let extra = seen.iter().filter(|(key, _)| !want.contains_key(key) && !gone(key));
             removals.extend(extra.filter_map(|(_, object)| removal(place, object, want)));
         }
-        for (key, object) in want {
+        for (key, object) in want.iter().filter(|(key, _)| !lent(key)) {
             let old = seen.get(key).filter(|_| !gone(key));
             change(place, object, old, wanted, &world, &mut removals, &mut changes);
         }
@@ -122,6 +127,16 @@ fn ignore_unmarked(world: &mut Plane, wanted: &Wanted) {
     }
 }
 
+/// Links that are wanted where they are missing, and are there as somebody else's.
+fn lent(world: &Plane, wanted: &Wanted) -> BTreeSet<String> {
+    let host = world.places.get(&Place::Host);
+    let strange = |name: &&String| {
+        let link = host.and_then(|host| plane::link(host, name));
+        link.is_some_and(|link| !link.alias.starts_with(ALIAS_PREFIX))
+    };
+    wanted.if_missing.iter().filter(strange).cloned().collect()
+}
+
 /// Whether an object is a borrowed link, or what its owner has put on it.
 fn is_owners(object: &Object, borrowed: &str) -> bool {
     match object {
@@ -157,6 +172,7 @@ fn break_links(world: &mut Plane, wanted: &Wanted, completeness: Completeness, o
         }
     }
     doomed.extend(widowed(world, wanted));
+    doomed.extend(cut(world, wanted, &doomed));
     for (outer, end) in &wanted.pairs {
         if doomed.contains(&(Place::Sandbox(end.sandbox.clone()), end.ifname.clone())) {
             doomed.insert((Place::Host, outer.clone()));
@@ -171,7 +187,26 @@ fn break_links(world: &mut Plane, wanted: &Wanted, completeness: Completeness, o
         {
             plane::remove_link(inside, &end.ifname);
         }
+        if link.kind == LinkKind::Cable {
+            remove_cable(world, &link.alias);
+        }
         ops.push(Op::remove(place, Object::Link(name, link)));
+    }
+}
+
+/// Both ends of a cable go together, wherever they are.
+fn remove_cable(world: &mut Plane, alias: &str) {
+    for objects in world.places.values_mut() {
+        let ends: Vec<String> = objects
+            .values()
+            .filter_map(|object| match object {
+                Object::Link(name, link) if link.kind == LinkKind::Cable && link.alias == alias => {
+                    Some(name.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        ends.iter().for_each(|name| plane::remove_link(objects, name));
     }
 }
 
@@ -185,6 +220,18 @@ fn widowed(world: &Plane, wanted: &Wanted) -> Vec<(Place, String)> {
     };
     let pairs = wanted.pairs.iter();
     pairs.filter_map(|(outer, end)| widow(outer, &end.sandbox, &end.ifname)).collect()
+}
+
+/// Ends of cables whose other end is not where it should be: the cable is made anew.
+fn cut(world: &Plane, wanted: &Wanted, doomed: &BTreeSet<(Place, String)>) -> Vec<(Place, String)> {
+    let end = |end: &InnerEnd| (Place::Sandbox(end.sandbox.clone()), end.ifname.clone());
+    let lost = |(place, name): &(Place, String)| {
+        let missing = world.places.get(place).is_some_and(|o| plane::link(o, name).is_none());
+        missing || doomed.contains(&(place.clone(), name.clone()))
+    };
+    let pairs = wanted.cables.iter().map(|(a, b)| (end(a), end(b)));
+    let broken = pairs.filter(|(a, b)| lost(a) || lost(b));
+    broken.flat_map(|(a, b)| [a, b]).collect()
 }
 
 /// Tables that are wanted and not intact: whatever is in them goes with them.
@@ -258,13 +305,17 @@ fn change(
 
 /// Whether a parameter belongs to a link of a sandbox that this plan makes.
 fn of_new_link(path: &str, place: &Place, wanted: &Wanted, world: &Plane) -> bool {
-    let Place::Sandbox(key) = place else { return false };
-    let inside = world.places.get(place);
-    let mut ends = wanted.pairs.values().filter(|end| end.sandbox == *key);
-    ends.any(|end| {
-        path.contains(&format!("/conf/{}/", end.ifname))
-            && inside.is_some_and(|inside| plane::link(inside, &end.ifname).is_none())
-    })
+    if *place == Place::Host {
+        return false;
+    }
+    let Some(inside) = world.places.get(place) else { return false };
+    let Some(want) = wanted.plane.places.get(place) else { return false };
+    let mut names = want.values().filter_map(|object| match object {
+        Object::Link(name, _) => Some(name),
+        _ => None,
+    });
+    names
+        .any(|name| path.contains(&format!("/conf/{name}/")) && plane::link(inside, name).is_none())
 }
 
 /// Makes a link. Inner ends are born with their outer ends and only need finishing; a veth whose sandbox
@@ -272,8 +323,18 @@ fn of_new_link(path: &str, place: &Place, wanted: &Wanted, world: &Plane) -> boo
 fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Plane) -> Option<Op> {
     let object = Object::Link(name.to_owned(), link.clone());
     match link.kind {
-        LinkKind::Bridge | LinkKind::Vxlan { .. } => Some(Op::add(place.clone(), object)),
+        LinkKind::Bridge
+        | LinkKind::Vxlan { .. }
+        | LinkKind::Vlan { .. }
+        | LinkKind::Macvlan { .. }
+        | LinkKind::Ipvlan { .. } => Some(Op::add(place.clone(), object)),
+        // The first of the two in order brings the other along.
+        LinkKind::Stub { ref peer } => Some(match *name < **peer {
+            true => Op::add(place.clone(), object),
+            false => Op::change(place.clone(), object),
+        }),
         LinkKind::Inner { .. } => Some(Op::change(place.clone(), object)),
+        LinkKind::Cable => cable(place, name, object, wanted, world),
         LinkKind::Loopback | LinkKind::Foreign => None,
         LinkKind::Veth => {
             let end = wanted.pairs.get(name)?;
@@ -285,6 +346,27 @@ fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Pla
             Some(Op { place: place.clone(), verb, object })
         }
     }
+}
+
+/// Makes a cable where its first end is wanted and both sandboxes were reached; the second end is finished.
+fn cable(place: &Place, name: &str, object: Object, wanted: &Wanted, world: &Plane) -> Option<Op> {
+    let Place::Sandbox(key) = place else { return None };
+    let this = InnerEnd { sandbox: key.clone(), ifname: name.to_owned() };
+    let (first, second) = wanted.cables.iter().find(|(a, b)| *a == this || *b == this)?;
+    let reached = |end: &InnerEnd| world.places.get(&Place::Sandbox(end.sandbox.clone()));
+    let (_, there) = (reached(first)?, reached(second)?);
+    // Both ends go together: with one of them still there the kernel has not finished, or it is a stranger's.
+    if *first != this {
+        return Some(Op::change(place.clone(), object));
+    }
+    if plane::link(there, &second.ifname).is_some() {
+        return None;
+    }
+    let far = wanted.plane.places.get(&Place::Sandbox(second.sandbox.clone()))?;
+    let inner = plane::link(far, &second.ifname)?.clone();
+    let verb =
+        Verb::AddPair { sandbox: second.sandbox.clone(), name: second.ifname.clone(), inner };
+    Some(Op { place: place.clone(), verb, object })
 }
 
 /// Connections to backends that were in a VIP's slots and are wanted in none.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::dataplane::{IpvlanMode, MacvlanMode};
 use crate::names::Mac;
 
 /// A network device of ours.
@@ -46,6 +47,34 @@ pub enum LinkKind {
         /// The host's end: an interface of the right name on the wrong wire is not the right one.
         outer: String,
     },
+    /// The part of a host's device that has one 802.1Q tag.
+    Vlan {
+        /// The device.
+        parent: String,
+        /// The tag, 1 to 4094.
+        tag: u16,
+    },
+    /// One end of a veth whose other end is beside it: a device that is up and leads nowhere.
+    Stub {
+        /// The other end.
+        peer: String,
+    },
+    /// Inside a sandbox, on a device of the host: frames with a MAC of its own.
+    Macvlan {
+        /// The device.
+        parent: String,
+        /// How it sees its neighbours.
+        mode: MacvlanMode,
+    },
+    /// Inside a sandbox, on a device of the host: packets under the device's MAC.
+    Ipvlan {
+        /// The device.
+        parent: String,
+        /// What the kernel switches by.
+        mode: IpvlanMode,
+    },
+    /// One end of a wire between two sandboxes.
+    Cable,
     /// Something else that has one of our names.
     Foreign,
 }
@@ -71,11 +100,11 @@ pub struct PortFlags {
 /// Rank of a link among links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkOrder {
-    /// Loopback and bridges.
+    /// Loopback, bridges and what sandboxes' interfaces are made on.
     First,
     /// VXLAN devices and veths.
     Second,
-    /// Ends of veths inside sandboxes: they come with their outer end.
+    /// Interfaces inside sandboxes: they come with their outer end, or are made on something outside.
     Third,
 }
 
@@ -83,9 +112,15 @@ impl LinkKind {
     /// Rank among links.
     pub fn order(&self) -> LinkOrder {
         match self {
-            LinkKind::Loopback | LinkKind::Bridge => LinkOrder::First,
+            LinkKind::Loopback
+            | LinkKind::Bridge
+            | LinkKind::Vlan { .. }
+            | LinkKind::Stub { .. } => LinkOrder::First,
             LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,
-            LinkKind::Inner { .. } => LinkOrder::Third,
+            LinkKind::Inner { .. }
+            | LinkKind::Macvlan { .. }
+            | LinkKind::Ipvlan { .. }
+            | LinkKind::Cable => LinkOrder::Third,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{LinuxKernel, Sockets};
 use crate::kernel::nft::transaction;
-use crate::kernel::route::{address, link, neighbour, policy};
+use crate::kernel::route::{address, child, link, neighbour, policy};
 use crate::kernel::wire::Message;
 use crate::kernel::{KernelError, conntrack, sysctl};
 use crate::op::{Op, Verb};
@@ -62,7 +62,10 @@ fn wait_for_carrier(kernel: &mut LinuxKernel, ops: &[Op], results: &Results) {
         ops.iter().zip(results).filter(|(op, result)| result.is_ok() && op.verb != Verb::Remove)
     {
         match &op.object {
-            Object::Link(name, Link { kind: LinkKind::Inner { .. }, up: true, .. }) => {
+            Object::Link(
+                name,
+                Link { kind: LinkKind::Inner { .. } | LinkKind::Cable, up: true, .. },
+            ) => {
                 wait_for_one(kernel, &op.place, name, end);
             }
             Object::Link(name, Link { kind: LinkKind::Veth, up: true, master, .. }) => {
@@ -317,6 +320,11 @@ fn links(
         None => 0,
     };
     match &op.verb {
+        Verb::Add if child::parent(&link.kind).is_some() => {
+            flush(kernel, pending, results);
+            make_child(kernel, &op.place, name, link)?;
+            pending.place = Some(op.place.clone());
+        }
         Verb::Add => {
             let create = link::create(name, link);
             let create = create.ok_or_else(|| KernelError::Senseless { op: op.to_string() })?;
@@ -326,7 +334,21 @@ fn links(
             let missing = || KernelError::NoSandbox { key: sandbox.clone() };
             let inside = kernel.sandboxes.get_mut(sandbox).ok_or_else(missing)?;
             inside.sockets.indexes.forget(inner_name);
-            let pair = link::create_pair(name, link, inner_name, inner, inside.netns.fd());
+            let far = inside.netns.fd();
+            // A cable's first end is born in its sandbox too: asked for in the host, so that both names of
+            // namespaces are ours.
+            let own = match &op.place {
+                Place::Host => None,
+                Place::Sandbox(key) => {
+                    let missing = || KernelError::NoSandbox { key: key.clone() };
+                    Some(kernel.sandboxes.get(key).ok_or_else(missing)?.netns.fd())
+                }
+            };
+            let pair = link::create_pair(name, link, inner_name, inner, far, own);
+            if own.is_some() {
+                flush(kernel, pending, results);
+                pending.place = Some(Place::Host);
+            }
             pending.messages.push((index, pair));
         }
         Verb::Change | Verb::Remove => {}
@@ -340,6 +362,31 @@ fn links(
     }
     let number = index_of(kernel, &op.place, name, pending, results)?;
     Ok(link::configure(number, link, master))
+}
+
+/// Makes a device on one of the host, in the host or in a sandbox.
+fn make_child(
+    kernel: &mut LinuxKernel,
+    place: &Place,
+    name: &str,
+    link: &Link,
+) -> Result<(), KernelError> {
+    let netns = match place {
+        Place::Host => None,
+        Place::Sandbox(key) => {
+            let missing = || KernelError::NoSandbox { key: key.clone() };
+            Some(kernel.sandboxes.get(key).ok_or_else(missing)?.netns.fd())
+        }
+    };
+    let host = &mut kernel.host;
+    let parent = child::parent(&link.kind).unwrap_or_default();
+    // Asked for anew: a parent that went and came back has another index.
+    let parent = link::find(&mut host.route, parent)?;
+    let create = child::create(name, link, parent, netns);
+    let answers = host.route.request(vec![create]);
+    let answers = answers.map_err(|error| KernelError::io("rtnetlink", &error))?;
+    let refused = answers.into_iter().find_map(Result::err);
+    refused.map_or(Ok(()), |errno| Err(child::refusal(link, errno)))
 }
 
 /// The request of an operation on anything but a link; its indexes are known.

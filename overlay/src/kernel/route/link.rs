@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::Indexes;
+use super::{Indexes, child};
 use crate::kernel::KernelError;
 use crate::kernel::socket::Socket;
 use crate::kernel::uapi::*;
@@ -31,6 +31,8 @@ pub(crate) struct RawLink {
     peer: Option<u32>,
     kind: String,
     vxlan: Option<(u32, Option<IpAddr>, u16, bool)>,
+    /// What a vlan, macvlan or ipvlan device is.
+    child: Option<child::Child>,
     port: Option<PortFlags>,
 }
 
@@ -58,6 +60,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         peer: None,
         kind: String::new(),
         vxlan: None,
+        child: None,
         port: None,
     };
     let mut grouped = false;
@@ -85,6 +88,8 @@ fn parse_info(link: &mut RawLink, info: &[u8]) {
     if link.kind == "vxlan" {
         link.vxlan = attribute(info, 0, IFLA_INFO_DATA).and_then(parse_vxlan);
     }
+    let data = attribute(info, 0, IFLA_INFO_DATA);
+    link.child = data.and_then(|data| child::parse(&link.kind, data));
     let slave = attribute(info, 0, IFLA_INFO_SLAVE_KIND).map(get_text);
     if slave.as_deref() == Some("bridge") {
         link.port = attribute(info, 0, IFLA_INFO_SLAVE_DATA).map(parse_port);
@@ -139,7 +144,12 @@ pub(crate) fn host_objects(
     };
     for raw in dump.iter().filter(shown) {
         ours.insert(raw.name.clone(), raw.index);
-        put(objects, Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Veth)));
+        let peer = || raw.peer.and_then(|index| all.name(index)).unwrap_or_default().to_owned();
+        let veth = match names::is_stub(&raw.name) {
+            true => LinkKind::Stub { peer: peer() },
+            false => LinkKind::Veth,
+        };
+        put(objects, Object::Link(raw.name.clone(), value(raw, &all, &all, veth)));
     }
     ours
 }
@@ -156,30 +166,38 @@ pub(crate) fn sandbox_objects(
     for raw in dump {
         let ours_if_there = raw.alias.starts_with(ALIAS_PREFIX) || wanted.contains(&raw.name);
         if raw.loopback {
-            let link = Link { mac: None, mtu: 0, ..value(raw, &all, LinkKind::Loopback) };
+            let link = Link { mac: None, mtu: 0, ..value(raw, &all, host, LinkKind::Loopback) };
             put(objects, Object::Link(raw.name.clone(), link));
         } else if ours_if_there {
             ours.insert(raw.name.clone(), raw.index);
             let outer = raw.peer.and_then(|index| host.name(index)).unwrap_or_default().to_owned();
-            put(
-                objects,
-                Object::Link(raw.name.clone(), value(raw, &all, LinkKind::Inner { outer })),
-            );
+            let veth = match names::is_cable(&raw.alias) {
+                true => LinkKind::Cable,
+                false => LinkKind::Inner { outer },
+            };
+            put(objects, Object::Link(raw.name.clone(), value(raw, &all, host, veth)));
         }
     }
     ours
 }
 
-/// A raw link as a value; `veth` is what a veth is here.
-fn value(raw: &RawLink, all: &Indexes, veth: LinkKind) -> Link {
+/// A raw link as a value; `parents` are the links it can be made on, `veth` is what a veth is here.
+fn value(raw: &RawLink, all: &Indexes, parents: &Indexes, veth: LinkKind) -> Link {
+    let parent = raw.peer.and_then(|index| parents.name(index)).unwrap_or_default();
     let kind = match (raw.kind.as_str(), raw.vxlan) {
+        _ if raw.child.is_some() => {
+            raw.child.map_or(LinkKind::Foreign, |child| child.on(parent.to_owned()))
+        }
         _ if raw.loopback => LinkKind::Loopback,
         ("bridge", _) => LinkKind::Bridge,
         ("veth", _) => veth,
         ("vxlan", Some((vni, Some(local), port, false))) => LinkKind::Vxlan { vni, local, port },
         _ => LinkKind::Foreign,
     };
-    let pinned = matches!(kind, LinkKind::Bridge | LinkKind::Inner { .. });
+    let pinned = matches!(
+        kind,
+        LinkKind::Bridge | LinkKind::Inner { .. } | LinkKind::Macvlan { .. } | LinkKind::Cable
+    );
     Link {
         mac: raw.mac.filter(|_| pinned),
         kind,
@@ -191,7 +209,7 @@ fn value(raw: &RawLink, all: &Indexes, veth: LinkKind) -> Link {
     }
 }
 
-fn fixed(index: u32, flags: u32, change: u32) -> Vec<u8> {
+pub(super) fn fixed(index: u32, flags: u32, change: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4];
     bytes.extend(index.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
@@ -199,7 +217,7 @@ fn fixed(index: u32, flags: u32, change: u32) -> Vec<u8> {
     bytes
 }
 
-const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+pub(super) const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 
 /// Makes a bridge or VXLAN device, down and unmarked.
 pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
@@ -224,9 +242,24 @@ pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
                 });
             });
         }
-        LinkKind::Loopback | LinkKind::Veth | LinkKind::Inner { .. } | LinkKind::Foreign => {
-            return None;
+        LinkKind::Stub { peer } => {
+            message.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+                    data.nest(VETH_INFO_PEER, |end| {
+                        end.raw(&fixed(0, 0, 0)).text(IFLA_IFNAME, peer).u32(IFLA_MTU, link.mtu);
+                        end.u32(IFLA_GROUP, LINK_GROUP);
+                    });
+                });
+            });
         }
+        LinkKind::Loopback
+        | LinkKind::Veth
+        | LinkKind::Inner { .. }
+        | LinkKind::Vlan { .. }
+        | LinkKind::Macvlan { .. }
+        | LinkKind::Ipvlan { .. }
+        | LinkKind::Cable
+        | LinkKind::Foreign => return None,
     }
     Some(message)
 }
@@ -243,16 +276,24 @@ fn vxlan_data(data: &mut Message, vni: u32, local: IpAddr, port: u16) {
     };
 }
 
-/// Makes a veth whose other end is born inside the namespace behind `netns`, with its name, MAC and MTU.
+/// Makes a veth whose other end is born inside the namespace behind `netns`, with its name, MAC and MTU, and
+/// itself in that behind `own`, or in the socket's.
 pub(crate) fn create_pair(
     name: &str,
     link: &Link,
     inner_name: &str,
     inner: &Link,
     netns: u32,
+    own: Option<u32>,
 ) -> Message {
     let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
     message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu).u32(IFLA_GROUP, LINK_GROUP);
+    if let Some(mac) = link.mac {
+        message.put(IFLA_ADDRESS, &mac.0);
+    }
+    if let Some(own) = own {
+        message.u32(IFLA_NET_NS_FD, own);
+    }
     message.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
             data.nest(VETH_INFO_PEER, |peer| {

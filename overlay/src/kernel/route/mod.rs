@@ -8,6 +8,7 @@ use crate::kernel::socket::Socket;
 use crate::plane::{Objects, put};
 
 pub(crate) mod address;
+pub(crate) mod child;
 pub(crate) mod link;
 pub(crate) mod namespace;
 pub(crate) mod neighbour;

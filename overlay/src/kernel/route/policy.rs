@@ -70,8 +70,9 @@ pub(crate) fn defaults(
     objects: &mut Objects,
 ) -> Result<(), KernelError> {
     for route in dump(socket)? {
-        if let (Some(via), Some(link)) = (route.via, route.oif.and_then(|oif| ours.name(oif))) {
-            put(objects, Object::Route { net: route.net, via, link: link.to_owned() });
+        let unicast = route.kind == RTN_UNICAST && route.table == u32::from(RT_TABLE_MAIN);
+        if let Some(link) = route.oif.and_then(|oif| ours.name(oif)).filter(|_| unicast) {
+            put(objects, Object::Route { net: route.net, via: route.via, link: link.to_owned() });
         }
     }
     Ok(())
@@ -96,20 +97,27 @@ pub(crate) fn delete_barrier(table: u32, net: IpNet) -> Message {
     barrier(RTM_DELROUTE, 0, table, net)
 }
 
-fn route(kind: u16, flags: u16, net: IpNet, via: IpAddr, index: u32) -> Message {
-    let mut message = Message::new(kind, CHANGE | flags, &fixed(net, RTN_UNICAST, RT_TABLE_MAIN));
+fn route(kind: u16, flags: u16, net: IpNet, via: Option<IpAddr>, index: u32) -> Message {
+    let mut header = fixed(net, RTN_UNICAST, RT_TABLE_MAIN);
+    if via.is_none() {
+        header[6] = RT_SCOPE_LINK;
+    }
+    let mut message = Message::new(kind, CHANGE | flags, &header);
     if net.prefix_len() > 0 {
         message.put(RTA_DST, &ip_bytes(net.addr()));
     }
-    message.put(RTA_GATEWAY, &ip_bytes(via)).u32(RTA_OIF, index);
+    if let Some(via) = via {
+        message.put(RTA_GATEWAY, &ip_bytes(via));
+    }
+    message.u32(RTA_OIF, index);
     message
 }
 
-pub(crate) fn add_route(net: IpNet, via: IpAddr, index: u32) -> Message {
+pub(crate) fn add_route(net: IpNet, via: Option<IpAddr>, index: u32) -> Message {
     route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, net, via, index)
 }
 
-pub(crate) fn delete_route(net: IpNet, via: IpAddr, index: u32) -> Message {
+pub(crate) fn delete_route(net: IpNet, via: Option<IpAddr>, index: u32) -> Message {
     route(RTM_DELROUTE, 0, net, via, index)
 }
 
@@ -166,8 +174,12 @@ fn rule(kind: u16, flags: u16, rule: &Rule) -> Message {
     let mut message = Message::new(kind, CHANGE | flags, &fixed);
     message.u32(FRA_PRIORITY, rule.priority).put(FRA_PROTOCOL, &[PROTOCOL]);
     match &rule.on {
-        RuleMatch::Iif(iif) => drop(message.text(FRA_IIFNAME, iif)),
-        RuleMatch::Mark(mark) => drop(message.u32(FRA_FWMARK, *mark).u32(FRA_FWMASK, *mark)),
+        RuleMatch::Iif(iif) => {
+            message.text(FRA_IIFNAME, iif);
+        }
+        RuleMatch::Mark(mark) => {
+            message.u32(FRA_FWMARK, *mark).u32(FRA_FWMASK, *mark);
+        }
         RuleMatch::All => {}
     }
     if let Some((kind, value)) = value {
