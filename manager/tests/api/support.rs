@@ -52,6 +52,8 @@ use weft_proto::{
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
+/// Between two heartbeats of a session: well below the silence after which a node is hidden.
+const BEAT: Duration = Duration::from_millis(300);
 /// Life of the certificates of these tests.
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -345,8 +347,9 @@ impl Session {
         let sender = to_manager.clone();
         beats.spawn(async move {
             let beat = session_request::Request::Heartbeat(session_request::Heartbeat {});
+            let mut every = tokio::time::interval(BEAT);
             while sender.send(says(beat.clone())).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                every.tick().await;
             }
         });
         let mut session = Self {

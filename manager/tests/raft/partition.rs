@@ -55,8 +55,8 @@ async fn a_manager_that_was_cut_off_does_not_disturb_the_leader() {
     let away = if leader.status().number == 3 { 2 } else { 3 };
     cluster.net.isolate(away);
     let cut = cluster.store(away).clone();
-    // Several election times: without pre-votes its term would climb now.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // It asks the other two again and again: without pre-votes its term would climb now.
+    eventually("it has asked for votes several times", || cluster.net.lost(away) >= 2 * 3).await;
     assert_eq!(cut.status().mark.term, term);
     cluster.net.heal();
     let last = cluster.write("after").await;

@@ -58,6 +58,8 @@ pub(crate) struct Net(Arc<Mutex<Wires>>);
 struct Wires {
     stores: BTreeMap<u64, BookStore>,
     cut: BTreeSet<(u64, u64)>,
+    /// Messages that went nowhere since the last cut, by sender.
+    lost: BTreeMap<u64, usize>,
     /// Loses and delays messages when it is there.
     weather: Option<StdRng>,
 }
@@ -79,10 +81,16 @@ impl Net {
     /// Cuts `number` off from everybody, both ways.
     pub(crate) fn isolate(&self, number: u64) {
         let mut wires = self.0.lock().expect("lock");
+        wires.lost.clear();
         for other in 1..=9 {
             wires.cut.insert((number, other));
             wires.cut.insert((other, number));
         }
+    }
+
+    /// Messages of `number` that went nowhere since the last cut.
+    pub(crate) fn lost(&self, number: u64) -> usize {
+        self.0.lock().expect("lock").lost.get(&number).copied().unwrap_or_default()
     }
 
     pub(crate) fn heal(&self) {
@@ -117,8 +125,9 @@ impl Net {
     }
 
     fn route(&self, from: u64, to: u64) -> Option<BookStore> {
-        let wires = self.0.lock().expect("lock");
+        let mut wires = self.0.lock().expect("lock");
         if wires.cut.contains(&(from, to)) || wires.cut.contains(&(to, from)) {
+            *wires.lost.entry(from).or_default() += 1;
             return None;
         }
         wires.stores.get(&to).cloned()
