@@ -75,30 +75,40 @@ impl NetworkService for Api {
         Ok(Response::new(RemoveNetworkResponse { network_id }))
     }
 
-    /// Removes one network after the other; what a task has joined meanwhile stays.
+    /// Removes what nobody uses, as one write; what a task has joined meanwhile stays. A retry gets
+    /// the same networks, by their IDs: their names are gone with them.
     async fn prune(
         &self,
-        _request: Request<PruneNetworksRequest>,
+        request: Request<PruneNetworksRequest>,
     ) -> Result<Response<PruneNetworksResponse>, Status> {
         let manager = self.manager()?;
-        let state = manager.current().await?;
-        let unused = state.networks().filter(|n| state.network_users(n.id).is_empty());
+        let unused = |state: &State| {
+            let unused = state.networks().filter(|n| state.network_users(n.id).is_empty());
+            unused.map(|network| Command::RemoveNetwork { id: network.id }).collect()
+        };
+        let name = named(request.get_ref())?;
+        let (outcome, before) = manager.core.decide_each(name, unused).await?;
         let mut removed = Vec::new();
-        for network in unused {
-            let id = network.id;
-            match manager.decide(None, |_, _| Ok(Command::RemoveNetwork { id })).await {
-                Ok(_) => removed.push(network.spec.name.clone()),
-                Err(status) if is_overtaken(&status) => {}
-                Err(status) => return Err(status),
+        for result in outcome.results {
+            match result {
+                Ok(applied) => removed.push(name_of(&before, applied.id)),
+                Err(error) if is_overtaken(&error) => {}
+                Err(error) => return Err(refused(&error)),
             }
         }
         Ok(Response::new(PruneNetworksResponse { removed }))
     }
 }
 
+/// The name of a network in this state, or the ID of one that is not in it.
+fn name_of(state: &State, id: String) -> String {
+    let found = id.parse().ok().and_then(|id| state.network(id));
+    found.map_or(id, |network| network.spec.name.clone())
+}
+
 /// Somebody has come to use the network, or has removed it.
-fn is_overtaken(status: &Status) -> bool {
-    matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound)
+fn is_overtaken(error: &Rejected) -> bool {
+    matches!(error, Rejected::InUse { .. } | Rejected::NotFound { .. })
 }
 
 fn refuse_taken(state: &State, name: &str) -> Result<(), Status> {

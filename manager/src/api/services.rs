@@ -1,6 +1,9 @@
 //! Services.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tonic::{Code, Request, Response, Status};
 use weft_model::{
@@ -146,8 +149,22 @@ fn read(state: &State, wire: &v1::ServiceSpec) -> Result<ServiceSpec, Status> {
         Wrong::Field(error) => invalid(&error),
         Wrong::Name(status) => status,
     })?;
+    refuse_twice(state, &spec).map_err(|error| invalid(&error))?;
     spec.check().map_err(|error| invalid(&error))?;
     Ok(spec)
+}
+
+/// The check of a spec knows networks by their IDs; the user gave names.
+fn refuse_twice(state: &State, spec: &ServiceSpec) -> Result<(), Invalid> {
+    let mut seen = BTreeSet::new();
+    for id in spec.networks.iter().map(|usage| usage.network) {
+        if !seen.insert(id) {
+            let name =
+                state.network(id).map_or_else(|| id.short(), |found| found.spec.name.clone());
+            return Err(Invalid::new("--network", name, "is given twice"));
+        }
+    }
+    Ok(())
 }
 
 /// What can be wrong with the user's words.

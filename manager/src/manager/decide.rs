@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
-use weft_model::{Command, Named, Proposal, Rejected, RequestId, State, spec::Invalid};
+use weft_model::{Command, Named, Outcome, Proposal, Rejected, RequestId, State, spec::Invalid};
 use weft_proto::convert::status::{hinted, invalid, refused};
 
 use super::{Core, Manager, read_failed, write_failed};
@@ -45,11 +45,7 @@ impl Core {
         name: Option<Named>,
         mut choose: impl FnMut(&State, &mut dyn IdSource) -> Result<Command, Status>,
     ) -> Result<(String, Arc<State>), Status> {
-        let turn = tokio::time::timeout(TURN_WAIT, self.deciding.lock()).await;
-        let _deciding = turn.map_err(|_| {
-            let message = format!("other calls have been waiting for {TURN_WAIT:?}");
-            hinted(Code::Unavailable, message, Some("retry with the same request id"))
-        })?;
+        let _deciding = self.turn().await?;
         let mut last = None;
         for _ in 0..CHOICES_MAX {
             let state = self.current().await?;
@@ -73,6 +69,37 @@ impl Core {
         }
         // The loop ran at least once, so there is a refusal.
         Err(last.as_ref().map_or_else(|| Status::internal("nothing was tried"), refused))
+    }
+
+    /// Has `choose` decide on changes that do not depend on each other, and writes them as one. Gives
+    /// what became of each, and the state they were chosen on.
+    pub(crate) async fn decide_each(
+        &self,
+        name: Option<Named>,
+        choose: impl FnOnce(&State) -> Vec<Command>,
+    ) -> Result<(Outcome, Arc<State>), Status> {
+        let _deciding = self.turn().await?;
+        let state = self.current().await?;
+        if let Some(outcome) = name.as_ref().and_then(|name| state.repeated(name)) {
+            return Ok((outcome, state));
+        }
+        let commands = choose(&state);
+        if commands.is_empty() {
+            return Ok((Outcome::default(), state));
+        }
+        let proposal = Proposal { request: name, now: self.clock.now(), commands };
+        let (_, outcome) =
+            self.store.propose(proposal).await.map_err(|error| write_failed(&error))?;
+        Ok((outcome, state))
+    }
+
+    /// Waits until no other call is between looking and writing.
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Status> {
+        let turn = tokio::time::timeout(TURN_WAIT, self.deciding.lock()).await;
+        turn.map_err(|_| {
+            let message = format!("other calls have been waiting for {TURN_WAIT:?}");
+            hinted(Code::Unavailable, message, Some("retry with the same request id"))
+        })
     }
 
     /// Writes commands that need no choice and have no name.

@@ -5,9 +5,9 @@ use sha2::{Digest as _, Sha256};
 use tonic::Status;
 use weft_model::{Digest, Named};
 use weft_proto::v1::{
-    CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, RemoveNetworkRequest,
-    RemoveNodeRequest, RemoveServiceRequest, RollbackServiceRequest, UpdateClusterRequest,
-    UpdateNodeRequest, UpdateServiceRequest,
+    CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, PruneNetworksRequest,
+    RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RollbackServiceRequest,
+    UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
 };
 
 use super::parse_request_id;
@@ -37,6 +37,7 @@ requests!(
     CreateNetworkRequest,
     CreateServiceRequest,
     JoinTokenRequest,
+    PruneNetworksRequest,
     RemoveNetworkRequest,
     RemoveNodeRequest,
     RemoveServiceRequest,

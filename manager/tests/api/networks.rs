@@ -191,3 +191,18 @@ async fn a_request_id_is_good_for_one_request() {
     let list = client.list(ListNetworksRequest {}).await.unwrap().into_inner().networks;
     assert_eq!(list.len(), 1);
 }
+
+#[tokio::test]
+async fn a_retry_of_a_prune_removes_nothing_that_was_made_since() {
+    let node = Node::first().await;
+    let mut client = NetworkServiceClient::new(node.local());
+    let first = create(&mut client, named("one"), "").await.unwrap();
+    let prune = PruneNetworksRequest { request_id: "prune-once-and-once-only".into() };
+    let removed = client.prune(prune.clone()).await.unwrap().into_inner().removed;
+    assert_eq!(removed, ["one"]);
+    create(&mut client, named("two"), "").await.unwrap();
+    let again = client.prune(prune).await.unwrap().into_inner().removed;
+    assert_eq!(again, [first.id]);
+    let list = client.list(ListNetworksRequest {}).await.unwrap().into_inner().networks;
+    assert_eq!(list.len(), 1);
+}

@@ -164,3 +164,14 @@ async fn tasks_reach_a_worker_and_its_reports_come_back() {
         let _ = tokio::time::timeout(Duration::from_millis(20), session.next()).await;
     }
 }
+
+#[tokio::test]
+async fn a_network_that_is_given_twice_is_named_as_the_user_does() {
+    let node = Node::first().await;
+    let _networks = network(&node).await;
+    let mut client = ServiceServiceClient::new(node.local());
+    let mut spec = web(1, "a");
+    spec.networks.extend(spec.networks.clone());
+    let (message, _) = refused(create(&mut client, spec).await, Code::InvalidArgument);
+    assert!(message.contains("net") && message.contains("given twice"), "{message}");
+}
