@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use weft_dns::{Elsewhere, ServeError, Server, Synced, Zones};
@@ -99,6 +100,42 @@ async fn the_next_server_answers_what_waited() {
     second.add("c1", asker(&["n1"]), held_udp, held_tcp).unwrap();
     assert!(receive(&socket).await.is_some());
     assert!(read_tcp(&mut stream).await.is_some());
+}
+
+/// What waited is answered in batches: to each client its own, in order, each once. One that says it
+/// takes datagrams as they travel gets all of one length in one piece (`UDP_GRO`, udp(7)).
+#[tokio::test]
+async fn replies_to_one_client_travel_together() {
+    let (udp, tcp) = sockets();
+    let address = udp.local_addr().unwrap();
+    let [whole, each] = [client(address).await, client(address).await];
+    setsockopt(&whole, UdpGroSegment, &true).unwrap();
+    let ids: Vec<u16> = (0..10).collect();
+    for &id in &ids {
+        for (socket, name) in [(&whole, "web."), (&each, "web."), (&each, "db.front.")] {
+            let mut query = message(name, RecordType::A).to_vec().unwrap();
+            query[..2].copy_from_slice(&id.to_be_bytes());
+            socket.send(&query).await.unwrap();
+        }
+    }
+    let server = Server::start(zones(Synced::Complete)).unwrap();
+    server.add("c1", asker(&["n1"]), udp, tcp).unwrap();
+
+    let read = |reply: &[u8]| {
+        let reply = Message::from_vec(reply).unwrap();
+        (reply.metadata.id, reply.answers[0].data.ip_addr().unwrap())
+    };
+    let together = receive(&whole).await.unwrap();
+    let replies: Vec<_> = together.chunks(together.len() / ids.len()).map(read).collect();
+    assert_eq!(replies, ids.iter().map(|&id| (id, ip("10.0.1.10"))).collect::<Vec<_>>());
+    let mut replies = Vec::new();
+    for _ in 0..2 * ids.len() {
+        replies.push(read(&receive(&each).await.unwrap()));
+    }
+    for address in ["10.0.1.10", "10.0.1.20"].map(ip) {
+        let of = replies.iter().filter(|(_, found)| *found == address).map(|(id, _)| *id);
+        assert_eq!(of.collect::<Vec<_>>(), ids, "{address}");
+    }
 }
 
 #[tokio::test]

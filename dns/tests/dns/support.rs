@@ -72,7 +72,7 @@ pub fn asker(networks: &[&str]) -> Asker {
         networks: networks.iter().map(|key| key.to_string()).collect(),
         upstreams: vec!["192.0.2.1:53".parse().unwrap()],
         outside: Outside::Open,
-        ndots: None,
+        ..Asker::default()
     }
 }
 
