@@ -4,13 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::dataplane::{
-    Bridge, Dataplane, Kind, Network, NetworkKey, Opening, Overlay, Port, Protocol, Remote,
-    Sandbox, Subnet, Underlay,
-};
+use crate::dataplane::*;
 use crate::lower::lower;
 use crate::names::mac_for;
 use crate::reconcile::{Completeness, Driver, Scope};
@@ -102,7 +100,52 @@ fn dataplane(wish: &Wish) -> Dataplane {
         networks.insert(network_key(number), network);
     }
     let sandboxes = (0..3).map(|s| (format!("s{s}"), sandbox(wish, s))).collect();
-    Dataplane { underlay, networks, sandboxes, ..Dataplane::default() }
+    networks.insert(NetworkKey::Local([3; 6]), on_a_parent(wish));
+    let cables = (0..wish.remotes).map(|n| (format!("c{n}"), wire(wish, usize::from(n))));
+    let cables = cables.collect();
+    let host = HostPolicy { respects_firewall: wish.moved, ..HostPolicy::default() };
+    Dataplane { underlay, networks, sandboxes, publish: publish(wish), cables, host }
+}
+
+/// A network on a device of the host: on none, on one that is there, on one with a tag that is not.
+fn on_a_parent(wish: &Wish) -> Network {
+    let parent = match wish.remotes % 3 {
+        0 => None,
+        1 => Some("docker0".to_owned()),
+        _ => Some("docker0.10".to_owned()),
+    };
+    let kind = if wish.swapped {
+        Kind::Ipvlan(Ipvlan { parent, mode: IpvlanMode::L3 })
+    } else {
+        Kind::Macvlan(Macvlan { parent, mode: MacvlanMode::Bridge })
+    };
+    let (cidr, gateway) = ("10.3.0.0/24".parse().unwrap(), ip("10.3.0.1".into()));
+    let subnets = vec![Subnet { cidr, gateway }];
+    Network { id: "n3".into(), subnets, internal: false, mtu: None, kind }
+}
+
+/// A wire from one sandbox to the next.
+fn wire(wish: &Wish, number: usize) -> Cable {
+    let end = |sandbox: usize, last: usize| CableEnd {
+        sandbox: format!("s{}", sandbox % 3),
+        ifname: format!("p{number}"),
+        addresses: vec![format!("10.9.{number}.{last}/30").parse().unwrap()],
+    };
+    let first = usize::from(wish.moved);
+    Cable { ends: [end(number + first, 1), end(number + first + 1, 2)] }
+}
+
+/// Ports that lead to the sandboxes on the host's bridge, one for each backend.
+fn publish(wish: &Wish) -> BTreeSet<Publish> {
+    let one = |n: u8| Publish {
+        protocol: if wish.swapped { Protocol::Udp } else { Protocol::Tcp },
+        host: ip(if n == 0 { "0.0.0.0".into() } else { format!("192.0.2.{n}") }),
+        host_port: 8080,
+        network: network_key(LOCAL),
+        target: ip(format!("10.2.0.{}", 10 + n)),
+        port: 80,
+    };
+    (0..wish.backends).map(one).collect()
 }
 
 /// The network that is a bridge of this host.
@@ -147,6 +190,17 @@ fn sandbox(wish: &Wish, number: usize) -> Sandbox {
             rank: 0,
         };
         attachments.insert(network_key(net), port);
+    }
+    if wish.sandboxes[number][0] {
+        let own: IpNet = format!("10.3.0.{}/24", 10 + number).parse().unwrap();
+        let port = Port {
+            ifname: "lan0".into(),
+            mac: mac_for([own.addr()]),
+            addresses: vec![own],
+            default_gateway: wish.moved,
+            rank: 7,
+        };
+        attachments.insert(NetworkKey::Local([3; 6]), port);
     }
     let backends = (0..wish.backends).map(|n| ip(format!("10.0.0.{}", 50 + n))).collect();
     Sandbox {
@@ -298,9 +352,13 @@ proptest! {
     fn nothing_is_removed_for_an_incomplete_wish(first in wish(), second in wish()) {
         let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
         (0..3).for_each(|number| kernel.open_sandbox(&format!("s{number}")));
+        for object in foreign() {
+            put(kernel.plane.places.get_mut(&Place::Host).unwrap(), object);
+        }
         let mut driver = Driver::new(kernel);
         // The same endpoint and names: what is of the wrong kind has to be made anew in any case.
-        let second = Wish { underlay: first.underlay, swapped: first.swapped, ..second };
+        let (underlay, swapped, moved) = (first.underlay, first.swapped, first.moved);
+        let second = Wish { underlay, swapped, moved, ..second };
         driver.reconcile(&dataplane(&first), Completeness::Complete, &Scope::Full);
         let keys = |kernel: &FakeKernel| -> BTreeSet<_> {
             let all = kernel.plane.places.iter();
@@ -338,4 +396,135 @@ fn check(kernel: &FakeKernel, desired: &Dataplane) -> Result<(), TestCaseError> 
         prop_assert_eq!(host.get(&object.key()), Some(&object));
     }
     Ok(())
+}
+
+/// One more among many costs what it needs itself: nothing of the others is written, or even looked at.
+#[test]
+fn one_more_among_two_hundred_touches_only_itself() {
+    let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
+    let network = Network {
+        id: "many".into(),
+        subnets: vec![Subnet {
+            cidr: "10.5.0.0/16".parse().unwrap(),
+            gateway: ip("10.5.0.1".into()),
+        }],
+        kind: Kind::Bridge(Bridge {
+            device: "weft0".into(),
+            owned: true,
+            icc: true,
+            masquerade: true,
+            openings: BTreeSet::new(),
+        }),
+        ..Network::default()
+    };
+    let key = NetworkKey::Local([5; 6]);
+    let mut desired = Dataplane { networks: [(key, network)].into(), ..Dataplane::default() };
+    let add = |kernel: &mut FakeKernel, desired: &mut Dataplane, number: u8| {
+        kernel.open_sandbox(&format!("s{number}"));
+        let own: IpNet = format!("10.5.1.{number}/16").parse().unwrap();
+        let port = Port {
+            ifname: "eth0".into(),
+            mac: mac_for([own.addr()]),
+            addresses: vec![own],
+            default_gateway: true,
+            rank: 0,
+        };
+        let sandbox = Sandbox {
+            netns: NetnsRef(format!("/proc/{number}/ns/net").into()),
+            attachments: [(key, port)].into(),
+            vips: BTreeMap::new(),
+            dns_port: Some(5353),
+        };
+        desired.sandboxes.insert(format!("s{number}"), sandbox);
+        desired.publish.insert(Publish {
+            protocol: Protocol::Tcp,
+            host: ip("0.0.0.0".into()),
+            host_port: 8000 + u16::from(number),
+            network: key,
+            target: own.addr(),
+            port: 80,
+        });
+    };
+    (0..200).for_each(|number| add(&mut kernel, &mut desired, number));
+    let mut driver = Driver::new(kernel);
+    let changed = Scope::Changed(BTreeSet::new());
+    assert!(driver.reconcile(&desired, Completeness::Complete, &changed).is_settled());
+    add(driver.kernel(), &mut desired, 200);
+    let report = driver.reconcile(&desired, Completeness::Complete, &changed);
+    let lines: Vec<String> = report.executed.iter().map(ToString::to_string).collect();
+    let others: BTreeSet<&Place> = report.executed.iter().map(|op| &op.place).collect();
+    assert_eq!(others, [&Place::Host, &Place::Sandbox("s200".into())].into());
+    // The limits of the neighbour table grow with the members: six of these are theirs.
+    assert!(lines.len() < 30, "{} {lines:#?}", lines.len());
+}
+
+/// A tagged sub-interface is made where it is missing and goes with its last user; one that is there already is
+/// its owner's. A kernel without ipvlan says so, once for each look.
+#[test]
+fn what_members_are_made_on() {
+    let lan = |kind| Network {
+        id: "lan".into(),
+        subnets: vec![Subnet {
+            cidr: "10.3.0.0/24".parse().unwrap(),
+            gateway: ip("10.3.0.1".into()),
+        }],
+        kind,
+        ..Network::default()
+    };
+    let parent = Some("docker0.10".to_owned());
+    let key = NetworkKey::Local([3; 6]);
+    let port = Port {
+        ifname: "eth0".into(),
+        mac: mac_for([ip("10.3.0.2".into())]),
+        addresses: vec!["10.3.0.2/24".parse().unwrap()],
+        default_gateway: true,
+        rank: 0,
+    };
+    let sandbox = Sandbox {
+        netns: NetnsRef("/proc/1/ns/net".into()),
+        attachments: [(key, port)].into(),
+        vips: BTreeMap::new(),
+        dns_port: None,
+    };
+    let mode = MacvlanMode::Bridge;
+    let wanted = Dataplane {
+        networks: [(key, lan(Kind::Macvlan(Macvlan { parent: parent.clone(), mode })))].into(),
+        sandboxes: [("s".to_owned(), sandbox)].into(),
+        ..Dataplane::default()
+    };
+    let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
+    kernel.open_sandbox("s");
+    foreign().into_iter().for_each(|o| put(kernel.plane.places.get_mut(&Place::Host).unwrap(), o));
+    let mut driver = Driver::new(kernel);
+    let look = |desired: &Dataplane, driver: &mut Driver<FakeKernel>| {
+        driver.reconcile(desired, Completeness::Complete, &Scope::Full)
+    };
+    let vlan = |driver: &mut Driver<FakeKernel>| {
+        let host = driver.kernel().plane.places[&Place::Host].clone();
+        plane::link(&host, "docker0.10").cloned()
+    };
+    assert!(look(&wanted, &mut driver).is_settled());
+    let made = vlan(&mut driver).unwrap();
+    assert_eq!(made.kind, LinkKind::Vlan { parent: "docker0".into(), tag: 10 });
+    let without = Dataplane { sandboxes: BTreeMap::new(), ..wanted.clone() };
+    assert!(look(&without, &mut driver).is_settled());
+    assert_eq!(vlan(&mut driver), None, "it goes with its last user");
+    let theirs = Link { alias: "mine".into(), ..made };
+    let host = driver.kernel().plane.places.get_mut(&Place::Host).unwrap();
+    put(host, Object::Link("docker0.10".into(), theirs.clone()));
+    assert!(look(&wanted, &mut driver).is_settled());
+    assert!(look(&without, &mut driver).is_settled());
+    assert_eq!(vlan(&mut driver), Some(theirs), "its owner's stays as it is");
+    let mut ipvlan = wanted;
+    let mode = IpvlanMode::L3;
+    ipvlan.networks.insert(key, lan(Kind::Ipvlan(Ipvlan { parent, mode })));
+    driver.kernel().without = vec!["ipvlan"];
+    let report = look(&ipvlan, &mut driver);
+    let why = &report.troubled()["s"];
+    assert!(why.ends_with("this kernel has no ipvlan (CONFIG_IPVLAN)"), "{why}");
+    driver.kernel().without.clear();
+    assert!(look(&ipvlan, &mut driver).is_settled());
+    let inside = &driver.kernel().plane.places[&Place::Sandbox("s".into())];
+    let default = inside.values().find(|object| matches!(object, Object::Route { .. }));
+    assert!(matches!(default, Some(Object::Route { via: None, .. })), "{default:?}");
 }

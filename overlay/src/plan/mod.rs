@@ -182,6 +182,9 @@ fn break_links(world: &mut Plane, wanted: &Wanted, completeness: Completeness, o
         let Some(objects) = world.places.get_mut(&place) else { continue };
         let Some(link) = plane::link(objects, &name).cloned() else { continue };
         plane::remove_link(objects, &name);
+        if let LinkKind::Stub { peer } = &link.kind {
+            plane::remove_link(objects, peer);
+        }
         if let Some(end) = wanted.pairs.get(&name).filter(|_| place == Place::Host)
             && let Some(inside) = world.places.get_mut(&Place::Sandbox(end.sandbox.clone()))
         {
