@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tracing::{info, warn};
+use weft_model::Proposal;
 
 use crate::{manager::Core, store::Leadership};
 
@@ -36,11 +37,7 @@ pub(crate) async fn follow(core: Arc<Core>) {
 
 /// Runs until it is dropped.
 async fn reign(core: &Arc<Core>) {
-    // What earlier leaders have committed must be in view before anything is decided.
-    while let Err(error) = core.store.read_barrier().await {
-        warn!(%error, "not yet current");
-        tokio::time::sleep(RETRY).await;
-    }
+    level(core).await;
     let mut scope = JoinSet::new();
     scope.spawn(control::run(Arc::clone(core)));
     scope.spawn(watchman::run(Arc::clone(core)));
@@ -50,4 +47,18 @@ async fn reign(core: &Arc<Core>) {
         warn!(%error, "a task of the leader has died; the scope opens anew");
     }
     tokio::time::sleep(RETRY).await;
+}
+
+/// Waits until everything that was proposed before, by earlier leaders or here, is in view or will
+/// never be. What this leader has given up waiting for may still be in the log, and whatever is decided
+/// without it is decided twice; an entry behind it, that changes nothing, tells when it is settled.
+async fn level(core: &Core) {
+    loop {
+        let proposal = Proposal { request: None, now: core.clock.now(), commands: Vec::new() };
+        match core.store.propose(proposal).await {
+            Ok(_) => return,
+            Err(error) => warn!(%error, "not yet current"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }

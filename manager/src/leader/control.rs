@@ -53,7 +53,7 @@ async fn write(core: &Core, now: Time, commands: Vec<Command>) {
             Err(error) => {
                 warn!(%error, "the controllers' decisions were not written");
                 tokio::time::sleep(RETRY).await;
-                return;
+                return super::level(core).await;
             }
         }
     }

@@ -42,7 +42,7 @@ use super::{
 /// How long the cluster may take to form.
 const FORMING: Duration = Duration::from_secs(30);
 /// How long it is harmed; in a soak longer.
-const CHAOS: (Duration, Duration) = (Duration::from_secs(14), Duration::from_secs(40));
+const CHAOS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(40));
 /// How long it may take to be at rest again.
 const HEALING: Duration = Duration::from_secs(60);
 /// How often it is looked whether the cluster is as it should be.
