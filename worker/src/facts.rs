@@ -8,8 +8,10 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Links of ours: their routes are the cluster's, not the machine's.
-const OWN_LINKS: [&str; 3] = ["wb", "wx", "weft"];
+/// Links of the cluster's networks: their routes are the cluster's, not the machine's.
+const CLUSTER_LINKS: [&str; 2] = ["wb", "wx"];
+/// Links of this node's own networks: nobody outside knows their addresses.
+const OWN_LINKS: [&str; 2] = ["weft", "br-"];
 
 /// A fact that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +97,12 @@ fn memory(meminfo: &str) -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
-fn is_own(link: &str) -> bool {
-    OWN_LINKS.iter().any(|prefix| link.starts_with(prefix))
+fn is_of_cluster(link: &str) -> bool {
+    CLUSTER_LINKS.iter().any(|prefix| link.starts_with(prefix))
+}
+
+fn is_inside(link: &str) -> bool {
+    is_of_cluster(link) || OWN_LINKS.iter().any(|prefix| link.starts_with(prefix))
 }
 
 /// `/proc/net/route`: the link, then destination and mask (third last of the numbers) as hex of the
@@ -112,7 +118,7 @@ fn routes(table: &str) -> BTreeMap<IpNet, String> {
                 u32::from_str_radix(hex, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()))
             };
             let net = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
-            let counts = net.prefix_len() > 0 && !is_own(link);
+            let counts = net.prefix_len() > 0 && !is_of_cluster(link);
             counts.then(|| (IpNet::V4(net.trunc()), by_route(link)))
         })
         .collect()
@@ -132,7 +138,7 @@ fn routes_v6(table: &str) -> BTreeMap<IpNet, String> {
                 || address.is_loopback()
                 || address.is_multicast()
                 || address.is_unicast_link_local();
-            (!special && !is_own(link)).then(|| (IpNet::V6(net), by_route(link)))
+            (!special && !is_of_cluster(link)).then(|| (IpNet::V6(net), by_route(link)))
         })
         .collect()
 }
@@ -155,7 +161,7 @@ pub fn addresses() -> Result<Vec<(String, IpAddr)>, FactError> {
             IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
             IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
         };
-        (!local && !is_own(&entry.interface_name)).then_some((entry.interface_name, address))
+        (!local && !is_inside(&entry.interface_name)).then_some((entry.interface_name, address))
     });
     Ok(found.collect())
 }

@@ -171,7 +171,7 @@ impl Worker {
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
         let local = own.map(|own| own.into_local(Arc::clone(&context), Arc::clone(&ground)));
-        let keeper = Keeper::new(book, ground, &context);
+        let keeper = Keeper::new(book, ground, &context, local.clone());
         let mut running = JoinSet::new();
         if let Some(local) = &local {
             running.spawn(Arc::clone(local).run(own_leftovers));

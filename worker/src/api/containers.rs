@@ -231,8 +231,8 @@ impl ContainerService for Containers {
         let v1::CreateContainerRequest { spec, request_id } = request.into_inner();
         let (local, request) = (Arc::clone(self.sources.local()?), named(&request_id)?);
         let spec = spec.unwrap_or_default();
-        let read = move |state: &State| run::spec_of(&spec, &Resolver(state));
-        let made = on_and_on(async move { local.create(request, read).await }).await?;
+        let read = |spec: &v1::RunSpec, state: &State| run::spec_of(spec, &Resolver(state));
+        let made = on_and_on(async move { local.create(request, spec, read).await }).await?;
         let (container_id, name) = (made.id.to_string(), made.name);
         Ok(Response::new(v1::CreateContainerResponse { container_id, name, warnings: Vec::new() }))
     }

@@ -98,10 +98,13 @@ impl LocalNetworkService for Networks {
         let (local, request) = (Arc::clone(self.local()?), named(&request_id)?);
         let id = local.find(&container).map_err(|error| refused(&error))?.id;
         let endpoint = endpoint.unwrap_or_default();
-        let read = move |state: &State| run::endpoint_of(&endpoint, &Resolver(state));
+        let read = |endpoint: &v1::EndpointSpec, state: &State| {
+            run::endpoint_of(endpoint, &Resolver(state))
+        };
         let of = Arc::clone(&local);
         // It goes on when its caller has gone: half of it is no use to anybody.
-        let connected = tokio::spawn(async move { of.connect(request, id, read).await }).await;
+        let work = async move { of.connect(request, id, endpoint, read).await };
+        let connected = tokio::spawn(work).await;
         let connected = connected.map_err(|error| Status::internal(error.to_string()))?;
         let network = connected.map_err(own::status)?;
         let (_, assignments) = self.sources.assigned.borrow().clone();

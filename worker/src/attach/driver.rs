@@ -59,7 +59,7 @@ impl Keeper {
         }
         let sorted = Sorted::new(&assignments);
         // The book is read after the assignments: nothing is assigned before it was written down.
-        let unknown = sorted.foreigners.keys().filter(|id| self.book.get(**id).is_none());
+        let unknown = sorted.foreigners.keys().filter(|id| !self.is_wanted(**id));
         for id in unknown {
             match timeout(ASIDE, self.ground.ask(&Ask::Detach(*id))).await {
                 Ok(Ok(())) => tracing::info!(attachment = %id.short(), "given back"),

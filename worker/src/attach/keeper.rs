@@ -15,7 +15,7 @@ use super::{
     Ask, AttachError, Book, Ground, Intent, Phase, Wish,
     book::{INTENTS_MAX, Intents},
 };
-use crate::{desired::Sorted, plumbing::Assigned, tasks::Context};
+use crate::{desired::Sorted, local::Local, plumbing::Assigned, tasks::Context};
 
 /// How long the kernel and the managers may take from the leader's word to a name that is found.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
@@ -29,6 +29,8 @@ pub struct Keeper {
     pub(super) context: Arc<Context>,
     /// Those whose caller waits: until he has his answer only he says what becomes of them.
     calls: Mutex<BTreeSet<AttachmentId>>,
+    /// Others on this node who ask the managers for attachments.
+    own: Option<Arc<Local>>,
 }
 
 /// A call of an administrator, as long as it lasts.
@@ -45,9 +47,19 @@ impl Drop for Call<'_> {
 
 impl Keeper {
     /// Over what `book` holds from an earlier run.
-    pub fn new(book: Book, ground: Arc<dyn Ground>, context: &Arc<Context>) -> Arc<Self> {
+    pub fn new(
+        book: Book,
+        ground: Arc<dyn Ground>,
+        context: &Arc<Context>,
+        own: Option<Arc<Local>>,
+    ) -> Arc<Self> {
         let (context, calls) = (Arc::clone(context), Mutex::default());
-        Arc::new(Self { book, ground, context, calls })
+        Arc::new(Self { book, ground, context, calls, own })
+    }
+
+    /// Whether somebody on this node wants an attachment.
+    pub(super) fn is_wanted(&self, id: AttachmentId) -> bool {
+        self.book.get(id).is_some() || self.own.as_ref().is_some_and(|own| own.holds(id))
     }
 
     /// The certificate to show the managers; none outside of a cluster.

@@ -11,22 +11,22 @@ use weft_model::{
     AttachmentId, Command, Container, ContainerId, NetworkId, Rejected, State,
     command::{Force, Named},
     object::{Holder, Wanted},
-    spec::{EndpointSpec, NetworkMode, RunSpec, Scope},
+    spec::{EndpointSpec, RunSpec},
 };
-use weft_proto::v1::AttachForeignRequest;
+use weft_proto::v1;
 
 use super::{
     Local, ProposeError, choose,
     drivers::removal,
     engine::Done,
+    leases,
     live::{Attaching, Cell, End, Failure, Live, Phase, Steer},
     make::runtime_id,
-    name, networks,
+    networks,
 };
 use crate::{
     attach::Ask,
     container::{AttachConfig, AttachSession, Error},
-    desired::Sorted,
 };
 
 /// How long the kernel and, on networks of the cluster, the managers may take.
@@ -83,73 +83,44 @@ impl Local {
         self.state().container_named(text).cloned()
     }
 
-    /// Makes a container from what `read` reads of the newest state; nothing runs yet.
+    /// Makes a container; nothing runs yet. `read` reads what is asked for with the newest state.
     ///
     /// # Errors
     /// Why not.
     pub async fn create(
         &self,
         request: Option<Named>,
-        read: impl FnOnce(&State) -> Result<RunSpec, Rejected> + Send + 'static,
+        mut wire: v1::RunSpec,
+        read: impl FnOnce(&v1::RunSpec, &State) -> Result<RunSpec, Rejected> + Send + 'static,
     ) -> Result<Made, CallError> {
         let id = ContainerId::from_bytes(rand::random());
+        let done_already = request.as_ref().is_some_and(|n| self.state().repeated(n).is_some());
+        if wire.name.is_empty() {
+            wire.name = leases::chosen_name(&self.state());
+        }
+        let asked: &mut [_] = if done_already { &mut [] } else { &mut wire.networks };
+        let leased = self.lease(&wire.name.clone(), asked).await?;
+        let attachments = leased.attachments();
         let made = self.engine.propose(request, move |state| {
-            let mut spec = read(state)?;
-            if spec.name.is_empty() {
-                let is_taken = |name: &str| state.containers().any(|other| other.spec.name == name);
-                spec.name = name::free(is_taken);
-            }
+            let spec = read(&wire, state)?;
             spec.check()?;
-            let endpoints =
-                choose::endpoints(state, &spec, || AttachmentId::from_bytes(rand::random()))?;
+            let name = |network| {
+                let held = attachments.get(&network).copied();
+                held.unwrap_or_else(|| AttachmentId::from_bytes(rand::random()))
+            };
+            let endpoints = choose::endpoints(state, &spec, name)?;
             Ok(vec![Command::CreateContainer { id, spec: Arc::new(spec), endpoints }])
         });
-        let Done { applied, state } = made.await?;
-        let id = applied.id.parse().unwrap_or(id);
-        let container = state.container(id).cloned();
-        let name = container.as_ref().map(|c| c.spec.name.clone()).unwrap_or_default();
-        if let Some(container) = container
-            && let Err(error) = self.ask_for_addresses(&container).await
-        {
-            // Nothing may stay of one that was not made.
-            self.engine.command(removal(id, Force::Yes)).await?;
-            return Err(error);
-        }
-        Ok(Made { id, name })
-    }
-
-    /// Addresses on the networks of the cluster.
-    async fn ask_for_addresses(&self, container: &Container) -> Result<(), CallError> {
-        for endpoint in container.endpoints.iter().filter(|endpoint| endpoint.foreign()) {
-            self.ask_for_address(container, &endpoint.spec, endpoint.attachment).await?;
-        }
-        Ok(())
-    }
-
-    async fn ask_for_address(
-        &self,
-        container: &Container,
-        asked: &EndpointSpec,
-        attachment: AttachmentId,
-    ) -> Result<(), CallError> {
-        let request = AttachForeignRequest {
-            id: attachment.to_string(),
-            network: asked.network.to_string(),
-            name: container.spec.name.clone(),
-            aliases: asked.aliases.clone(),
-            service: String::new(),
-            addresses: asked.addresses.iter().map(ToString::to_string).collect(),
-        };
-        self.ground.ask(&Ask::Attach(request)).await.map_err(CallError::Managers)?;
-        let mut assigned = self.context.assigned.clone();
-        let known =
-            assigned.wait_for(|(_, now)| Sorted::new(now).endpoints.contains_key(&attachment));
-        match tokio::time::timeout(CONNECT_DEADLINE, known).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                Err(CallError::NotReady { reason: "the managers have not confirmed it".to_owned() })
+        let Done { applied, state } = match made.await {
+            Ok(done) => done,
+            Err(error) => {
+                self.give_up(&leased).await;
+                return Err(error.into());
             }
-        }
+        };
+        let id = applied.id.parse().unwrap_or(id);
+        let name = state.container(id).map(|c| c.spec.name.clone()).unwrap_or_default();
+        Ok(Made { id, name })
     }
 
     /// Starts a container, and comes back when its command runs. One that runs is left as it is.
@@ -368,37 +339,43 @@ impl Local {
         &self,
         request: Option<Named>,
         id: ContainerId,
-        read: impl FnOnce(&State) -> Result<EndpointSpec, Rejected> + Send + 'static,
+        mut wire: v1::EndpointSpec,
+        read: impl FnOnce(&v1::EndpointSpec, &State) -> Result<EndpointSpec, Rejected> + Send + 'static,
     ) -> Result<NetworkId, CallError> {
-        let attachment = AttachmentId::from_bytes(rand::random());
+        let name = known(&self.state(), id)?.spec.name.clone();
+        let done_already = request.as_ref().is_some_and(|n| self.state().repeated(n).is_some());
+        let asked: &mut [_] = if done_already { &mut [] } else { std::slice::from_mut(&mut wire) };
+        let leased = self.lease(&name, asked).await?;
+        let attachments = leased.attachments();
         let (tell, told) = oneshot::channel();
         let done = self.engine.propose(request, move |state| {
             let container = known(state, id)?;
-            let spec = read(state)?;
+            let spec = read(&wire, state)?;
+            let held = attachments.get(&spec.network).copied();
+            let attachment = held.unwrap_or_else(|| AttachmentId::from_bytes(rand::random()));
             let ifname = choose::ifname(container);
             let endpoint = choose::endpoint(state, &spec, attachment, ifname)?;
+            // Nobody listens any more if the caller has gone.
             let _ = tell.send(spec.network);
             Ok(vec![Command::Connect { container: id, spec, endpoint }])
         });
-        let Done { state, .. } = done.await?;
-        let container = known(&state, id)?.clone();
-        // A retry has nothing to tell, and finds it done.
-        let Ok(network) = told.await else {
-            return Ok(container
-                .endpoints
-                .last()
-                .map_or_else(|| NetworkId::from_bytes([0; 32]), |endpoint| endpoint.spec.network));
+        let Done { state, .. } = match done.await {
+            Ok(done) => done,
+            Err(error) => {
+                self.give_up(&leased).await;
+                return Err(error.into());
+            }
         };
-        let asked = container.endpoint_on(network).map(|endpoint| endpoint.spec.clone());
-        if let Some(asked) = asked.filter(|asked| asked.scope == Scope::Cluster)
-            && let Err(error) = self.ask_for_address(&container, &asked, attachment).await
-        {
-            self.engine.command(Command::Disconnect { container: id, network }).await?;
-            return Err(error);
-        }
+        let container = known(&state, id)?.clone();
+        let newest = || container.endpoints.last().map(|endpoint| endpoint.spec.network);
+        // A retry chooses nothing, and finds it done.
+        let network = told.await.ok().or_else(newest);
+        let network = network.ok_or_else(|| not_found("network", ""))?;
         self.carried(id, state.revision()).await?;
-        if self.is_plumbed(id) && container.endpoint_on(network).is_some_and(|e| e.foreign()) {
-            self.ground.ask(&Ask::Ready(attachment)).await.map_err(CallError::Managers)?;
+        let foreign = container.endpoint_on(network).filter(|endpoint| endpoint.foreign());
+        if let Some(endpoint) = foreign.filter(|_| self.is_plumbed(id)) {
+            let ready = Ask::Ready(endpoint.attachment);
+            self.ground.ask(&ready).await.map_err(CallError::Managers)?;
         }
         Ok(network)
     }
@@ -459,14 +436,12 @@ impl Local {
         // If the loop is stuck, it goes on by itself.
         let _ = tokio::time::timeout(SEEN_DEADLINE, seen).await;
     }
-
-    /// Whether names of its own are answered for a container.
-    pub fn has_own_namespace(container: &Container) -> bool {
-        matches!(container.spec.network, NetworkMode::Networks | NetworkMode::None)
-    }
 }
 
 fn known(state: &State, id: ContainerId) -> Result<&Arc<Container>, Rejected> {
-    let missing = || Rejected::NotFound { kind: "container".to_owned(), name: id.short() };
-    state.container(id).ok_or_else(missing)
+    state.container(id).ok_or_else(|| not_found("container", &id.short()))
+}
+
+fn not_found(kind: &str, name: &str) -> Rejected {
+    Rejected::NotFound { kind: kind.to_owned(), name: name.to_owned() }
 }

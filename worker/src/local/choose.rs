@@ -8,7 +8,7 @@ use std::{
 
 use weft_ipam::port;
 use weft_model::{
-    AttachmentId, Container, Rejected, State,
+    AttachmentId, Container, NetworkId, Rejected, State,
     command::NewEndpoint,
     object::PortBinding,
     spec::{EndpointSpec, Protocol, RunSpec, Scope},
@@ -17,13 +17,15 @@ use weft_overlay::mac_for;
 
 use super::{Defaults, plane};
 
-/// What is decided of the networks of a new container; `ids` gives a new name each time.
+/// What is decided of the networks of a new container; `names` gives each attachment its name.
 pub(super) fn endpoints(
     state: &State,
     spec: &RunSpec,
-    mut ids: impl FnMut() -> AttachmentId,
+    names: impl Fn(NetworkId) -> AttachmentId,
 ) -> Result<Vec<NewEndpoint>, Rejected> {
-    let each = |(index, asked)| endpoint(state, asked, ids(), format!("eth{index}"));
+    let each = |(index, asked): (usize, &EndpointSpec)| {
+        endpoint(state, asked, names(asked.network), format!("eth{index}"))
+    };
     spec.endpoints.iter().enumerate().map(each).collect()
 }
 

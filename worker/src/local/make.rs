@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use weft_model::{
     Container, ContainerId,
-    object::{Holder, PortBinding, Wanted},
+    object::{Endpoint, Holder, PortBinding, Wanted},
     spec::{NetworkMode, Protocol},
 };
 
@@ -241,6 +241,9 @@ async fn plumb(driver: &mut Driver, container: &Container, created: Created) -> 
     }
     let resolving = local.view(|view| view.resolving(container));
     local.context.plumbing.put(holder, Plumbed { local: sandbox, resolving });
+    if container.endpoints.iter().any(Endpoint::foreign) {
+        local.has_addresses(container).await.map_err(|error| failed(error.to_string()))?;
+    }
     let revision = local.engine.state().revision();
     let carried = local.context.plumbing.carried(holder, revision, PLUMBING_DEADLINE);
     tokio::pin!(carried);
@@ -319,7 +322,7 @@ pub(super) async fn unmake(driver: &mut Driver) {
     }
 }
 
-/// What follows from a change of a container that runs on: its files.
+/// What follows from a change of a container that runs on: its files, and where its ports lead.
 pub(super) async fn refresh(driver: &mut Driver) {
     let local = Arc::clone(&driver.local);
     let state = local.engine.state();
@@ -330,6 +333,12 @@ pub(super) async fn refresh(driver: &mut Driver) {
     }
     let texts = local.texts(container);
     write(&local, driver.id, &Written::new(&local.directory, driver.id), &texts).await;
+    let ports = host_ports(&local, container);
+    if !container.ports.is_empty()
+        && let Err(error) = local.context.runtime.publish(&runtime_id(driver.id), &ports).await
+    {
+        tracing::warn!(container = %driver.id.short(), %error, "its ports lead where they did");
+    }
 }
 
 /// Writes what has changed, but not over what was edited in the container.

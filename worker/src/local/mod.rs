@@ -16,6 +16,7 @@ mod drivers;
 pub mod engine;
 mod files;
 mod health;
+mod leases;
 pub mod live;
 pub mod log;
 mod make;
@@ -82,6 +83,7 @@ pub struct Local {
     state_dir: PathBuf,
     /// The port of the host that was chosen last; 0 before the first.
     port_cursor: AtomicU16,
+    leases: leases::Leases,
 }
 
 /// Containers of `weft run` that the runtime has, by ID.
@@ -143,6 +145,7 @@ impl Opened {
             directory: self.directory,
             state_dir: self.state_dir,
             port_cursor: AtomicU16::new(0),
+            leases: leases::Leases::default(),
         })
     }
 }
