@@ -37,7 +37,15 @@ pub(crate) async fn follow(core: Arc<Core>) {
 
 /// Runs until it is dropped.
 async fn reign(core: &Arc<Core>) {
-    level(core).await;
+    // What earlier leaders have committed must be in view before anything is decided.
+    while let Err(error) = core.store.read_barrier().await {
+        warn!(%error, "not yet current");
+        tokio::time::sleep(RETRY).await;
+    }
+    // Before there is a cluster nothing is decided here.
+    if core.store.view().cluster().is_some() {
+        level(core).await;
+    }
     let mut scope = JoinSet::new();
     scope.spawn(control::run(Arc::clone(core)));
     scope.spawn(watchman::run(Arc::clone(core)));
@@ -49,9 +57,9 @@ async fn reign(core: &Arc<Core>) {
     tokio::time::sleep(RETRY).await;
 }
 
-/// Waits until everything that was proposed before, by earlier leaders or here, is in view or will
-/// never be. What this leader has given up waiting for may still be in the log, and whatever is decided
-/// without it is decided twice; an entry behind it, that changes nothing, tells when it is settled.
+/// Waits until everything that was proposed here before is in view or will never be. What this leader
+/// has given up waiting for may still be in the log, and whatever is decided without it is decided
+/// twice; an entry behind it, that changes nothing, tells when it is settled.
 async fn level(core: &Core) {
     loop {
         let proposal = Proposal { request: None, now: core.clock.now(), commands: Vec::new() };
