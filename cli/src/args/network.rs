@@ -103,10 +103,10 @@ pub struct NetworkPruneArgs {
 #[derive(Debug, Args)]
 pub struct NetworkConnectArgs {
     /// IPv4 address [default: chosen]
-    #[arg(long, value_name = "IP", value_parser = values::address)]
+    #[arg(long, value_name = "IP", value_parser = values::address4)]
     pub ip: Option<IpAddr>,
     /// IPv6 address [default: chosen]
-    #[arg(long, value_name = "IP", value_parser = values::address)]
+    #[arg(long, value_name = "IP", value_parser = values::address6)]
     pub ip6: Option<IpAddr>,
     /// MAC address [default: derived from the addresses]
     #[arg(long, value_name = "MAC", value_parser = values::run::mac)]

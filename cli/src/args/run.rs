@@ -80,10 +80,10 @@ pub struct NetworkFlags {
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     pub network_alias: Vec<String>,
     /// IPv4 address on the first network [default: chosen]
-    #[arg(long, value_name = "IP", value_parser = values::address)]
+    #[arg(long, value_name = "IP", value_parser = values::address4)]
     pub ip: Option<IpAddr>,
     /// IPv6 address on the first network [default: chosen]
-    #[arg(long, value_name = "IP", value_parser = values::address)]
+    #[arg(long, value_name = "IP", value_parser = values::address6)]
     pub ip6: Option<IpAddr>,
     /// MAC address on the first network [default: derived from the addresses]
     #[arg(long, value_name = "MAC", value_parser = parts::mac)]

@@ -189,6 +189,18 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{:?} is no IP address", shown(text)))
 }
 
+/// An IPv4 address.
+pub fn address4(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse().map(IpAddr::V4);
+    address.map_err(|_| format!("{:?} is no IPv4 address", shown(text)))
+}
+
+/// An IPv6 address.
+pub fn address6(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse().map(IpAddr::V6);
+    address.map_err(|_| format!("{:?} is no IPv6 address", shown(text)))
+}
+
 /// An address with a prefix length. Stricter than `IpNet`'s own reader, which takes `010.0.0.0/8`.
 pub fn cidr(text: &str) -> Result<IpNet, String> {
     let parsed = text.split_once('/').and_then(|(ip, bits)| {

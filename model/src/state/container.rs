@@ -388,12 +388,13 @@ impl State {
         let network = self.network(asked.network);
         let network = network.ok_or_else(|| not_found("network", asked.network.short()))?.clone();
         check_wishes(&network, asked, new)?;
+        // First: a hardware address that was made of a taken address is taken, too.
+        self.take_addresses(network.id, &new.addresses)?;
         let twin = |other: &&Arc<Attachment>| other.network == network.id && other.mac == new.mac;
         if self.attachments().any(|other| twin(&other)) {
             let reason = format!("is in use on network {}", network.spec.name);
             return Err(Invalid::new("--mac-address", mac_text(new.mac), reason).into());
         }
-        self.take_addresses(network.id, &new.addresses)?;
         let attachment = Attachment {
             id: new.attachment,
             network: network.id,

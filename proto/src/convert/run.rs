@@ -68,7 +68,10 @@ pub fn spec_of<R: Resolve>(wire: &v1::RunSpec, resolve: &R) -> Result<RunSpec, R
         text => text.parse().map_err(|error| not_a_word("--restart", text, error))?,
     };
     let container = wire.container.clone().unwrap_or_default();
-    let expose: Result<Vec<_>, Invalid> = wire.expose.iter().map(|text| exposed_of(text)).collect();
+    let mut expose = Vec::new();
+    for text in &wire.expose {
+        expose.extend(exposed_of(text)?);
+    }
     Ok(RunSpec {
         name: wire.name.clone(),
         container: container::spec_of(&container)?,
@@ -76,7 +79,7 @@ pub fn spec_of<R: Resolve>(wire: &v1::RunSpec, resolve: &R) -> Result<RunSpec, R
         endpoints: endpoints_of(wire, network, resolve)?,
         publish,
         publish_all: wire.publish_all,
-        expose: expose?,
+        expose,
         restart,
         auto_remove: wire.auto_remove,
     })
@@ -217,15 +220,22 @@ fn range_of(first: u32, last: u32) -> Result<(u16, u16), Invalid> {
     }
 }
 
-/// `80/tcp`, or a port without a protocol, or a range of them is read by the client.
-fn exposed_of(text: &str) -> Result<(u16, Protocol), Invalid> {
-    let (port, protocol) = text.split_once('/').unwrap_or((text, ""));
+/// `PORT[-PORT][/PROTOCOL]`.
+fn exposed_of(text: &str) -> Result<impl Iterator<Item = (u16, Protocol)> + use<>, Invalid> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
     let protocol = protocol_of("--expose", protocol)?;
-    let plain = port.bytes().all(|byte| byte.is_ascii_digit());
-    match port.parse().ok().filter(|port| plain && *port > 0) {
-        Some(port) => Ok((port, protocol)),
-        None => {
-            Err(Invalid::new("--expose", text, "must be PORT[/PROTOCOL], PORT from 1 to 65535"))
+    let number = |port: &str| {
+        let plain = port.bytes().all(|byte| byte.is_ascii_digit());
+        port.parse().ok().filter(|port: &u16| plain && *port > 0)
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => {
+            Ok((first..=last).map(move |port| (port, protocol)))
+        }
+        _ => {
+            let reason = "must be PORT[-PORT][/PROTOCOL], PORT from 1 to 65535";
+            Err(Invalid::new("--expose", text, reason))
         }
     }
 }
