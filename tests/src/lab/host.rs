@@ -32,6 +32,8 @@ pub struct Host {
     daemon: RefCell<Option<Child>>,
     /// Whether the daemon reads its own clock.
     own_clock: Cell<bool>,
+    /// `K=V` for the next daemon.
+    environment: RefCell<Vec<String>>,
 }
 
 /// Debian's `faketime`: what a preloaded daemon takes for the time of day.
@@ -54,7 +56,8 @@ impl Host {
              ip link set eth0 addrgenmode none; ip link set eth0 up; ip route add default via 10.99.0.254; \
              ip -6 route add default via fd99::fe"
         ));
-        Self { number, space, dir, cgroups, daemon: RefCell::default(), own_clock: Cell::default() }
+        let (daemon, environment) = (RefCell::default(), RefCell::default());
+        Self { number, space, dir, cgroups, daemon, own_clock: Cell::default(), environment }
     }
 
     /// Name of the node: n1, n2, ...
@@ -131,6 +134,34 @@ impl Host {
         });
     }
 
+    /// Starts a daemon that dies at a point of its program (see `weft_worker::failpoint`), and passes
+    /// its name to nobody else. Comes back when it answers, or has died already.
+    pub fn start_dying_at(&self, point: &str) {
+        self.environment.replace(vec![format!("WEFT_FAILPOINT={point}")]);
+        self.start_with(&[]);
+        self.environment.take();
+        eventually("the daemon answers or has died", PATIENCE, || {
+            if self.has_died() { Ok(String::new()) } else { self.weft(&["info"]).text() }
+        });
+    }
+
+    /// Starts a daemon that writes the names of such points to a file, as it passes them.
+    pub fn start_listing(&self, file: &Path) {
+        self.environment.replace(vec![format!("WEFT_FAILPOINT_LIST={}", file.display())]);
+        self.start();
+        self.environment.take();
+    }
+
+    /// Whether no daemon runs, the one that was started having ended perhaps.
+    pub fn has_died(&self) -> bool {
+        let mut daemon = self.daemon.borrow_mut();
+        let died = daemon.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        if died {
+            *daemon = None;
+        }
+        died
+    }
+
     /// Starts the daemon with more options and does not wait.
     pub fn start_with(&self, more: &[&str]) {
         assert!(self.daemon.borrow().is_none(), "the daemon of {} runs already", self.name());
@@ -143,8 +174,12 @@ impl Host {
         let (program, name) = (weft_binary(), self.name());
         let text = |path: &Path| path.display().to_string();
         let (program, state, run) = (text(&program), text(state), text(run));
-        let clock = self.with_clock();
+        let (clock, environment) = (self.with_clock(), self.environment.borrow().clone());
         let mut argv: Vec<&str> = clock.iter().map(String::as_str).collect();
+        if !environment.is_empty() {
+            argv.push("env");
+            argv.extend(environment.iter().map(String::as_str));
+        }
         argv.extend([
             program.as_str(),
             "daemon",
