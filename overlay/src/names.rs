@@ -124,6 +124,12 @@ pub fn is_stub(name: &str) -> bool {
     is_derived(name) && (name.starts_with("wp") || name.starts_with("wq"))
 }
 
+/// Name of an interface of a sandbox until it has its own.
+pub fn newborn(sandbox: &str, ifname: &str) -> String {
+    let hash = stable_hash(format!("{sandbox}\0{ifname}").as_bytes()) >> 12;
+    format!("wn{hash:013x}")
+}
+
 /// The alias of both ends of a cable.
 pub fn cable_alias(key: &str) -> String {
     format!("{CABLE_PREFIX}{key}")

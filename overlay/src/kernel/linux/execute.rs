@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use super::{LinuxKernel, Sockets};
 use crate::kernel::nft::transaction;
 use crate::kernel::route::{address, child, link, neighbour, policy};
+use crate::kernel::socket::Socket;
 use crate::kernel::wire::Message;
 use crate::kernel::{KernelError, conntrack, sysctl};
+use crate::names;
 use crate::op::{Op, Verb};
 use crate::plane::{Link, LinkKind, Object, Place};
 
@@ -371,22 +373,48 @@ fn make_child(
     name: &str,
     link: &Link,
 ) -> Result<(), KernelError> {
-    let netns = match place {
-        Place::Host => None,
+    let (born, netns) = match place {
+        Place::Host => (name.to_owned(), None),
         Place::Sandbox(key) => {
             let missing = || KernelError::NoSandbox { key: key.clone() };
-            Some(kernel.sandboxes.get(key).ok_or_else(missing)?.netns.fd())
+            let inside = kernel.sandboxes.get(key).ok_or_else(missing)?;
+            (names::newborn(key, name), Some(inside.netns.fd()))
         }
     };
     let host = &mut kernel.host;
     let parent = child::parent(&link.kind).unwrap_or_default();
     // Asked for anew: a parent that went and came back has another index.
     let parent = link::find(&mut host.route, parent)?;
-    let create = child::create(name, link, parent, netns);
-    let answers = host.route.request(vec![create]);
+    let create = child::create(&born, link, parent, netns);
+    let refusal = |errno| child::refusal(link, errno);
+    answered(&mut host.route, create)?.map_err(refusal)?;
+    match place {
+        Place::Host => Ok(()),
+        Place::Sandbox(_) => rename(&mut sockets(kernel, place)?.route, &born, name, refusal),
+    }
+}
+
+/// Gives a device its name, or removes it.
+fn rename(
+    route: &mut Socket,
+    born: &str,
+    name: &str,
+    refusal: impl Fn(i32) -> KernelError,
+) -> Result<(), KernelError> {
+    let index = link::find(route, born)?;
+    let renamed = answered(route, link::rename(index, name))?;
+    if renamed.is_err() {
+        // The refusal to name it says more than one to remove it, which the next look tries again.
+        let _ = answered(route, link::delete(born))?;
+    }
+    renamed.map_err(refusal)
+}
+
+/// One request and the kernel's answer to it.
+fn answered(route: &mut Socket, request: Message) -> Result<Result<(), i32>, KernelError> {
+    let answers = route.request(vec![request]);
     let answers = answers.map_err(|error| KernelError::io("rtnetlink", &error))?;
-    let refused = answers.into_iter().find_map(Result::err);
-    refused.map_or(Ok(()), |errno| Err(child::refusal(link, errno)))
+    Ok(answers.into_iter().find(Result::is_err).unwrap_or(Ok(())))
 }
 
 /// The request of an operation on anything but a link; its indexes are known.

@@ -1,7 +1,8 @@
 //! Devices that are made on another device: 802.1Q sub-interfaces, macvlan and ipvlan.
 //!
-//! One in a sandbox is asked for in the host's namespace, where its parent is, and born in the sandbox's
-//! under its name: it never exists anywhere else, and whoever is killed in between leaves nothing.
+//! One in a sandbox is asked for in the host's namespace, where its parent is, and born in the sandbox's: it
+//! never exists anywhere else. It gets its name there: some kernels (6.1 is one) refuse to make a device
+//! whose name one of the asker's namespace has. Whoever is killed in between leaves what is marked as ours.
 
 use super::link::{CREATE, fixed};
 use crate::dataplane::{IpvlanMode, MacvlanMode};

@@ -355,6 +355,13 @@ pub(crate) fn configure(index: u32, link: &Link, master: u32) -> Vec<Message> {
     vec![first, second]
 }
 
+/// Gives a link that is down another name.
+pub(crate) fn rename(index: u32, name: &str) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(index, 0, 0));
+    message.text(IFLA_IFNAME, name);
+    message
+}
+
 /// Removes a link by its name.
 pub(crate) fn delete(name: &str) -> Message {
     let mut message = Message::new(RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(0, 0, 0));
