@@ -41,8 +41,12 @@ meet() { # KEY
 # Starts the daemon and waits until it answers.
 daemon() { # [OPTION...]
   weft daemon --log-level info "$@" </dev/null >>/var/log/weft.log 2>&1 3<&- 4>&- &
+  daemon_pid=$!
   wait_for 120 weft info >/dev/null
 }
+
+# Kills this machine's daemon as a crash would; `daemon` starts it again.
+crash() { kill -9 "$daemon_pid"; wait "$daemon_pid" || true; }
 
 # Makes all VMs one cluster: the first one its manager.
 cluster() {
