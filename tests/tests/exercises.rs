@@ -261,7 +261,7 @@ fn five_a_shared_namespace() {
     let image = lab.image();
     let late =
         ["run", "-d", "--name", "late", "--network", "container:owner", &image, "sleep", "9"];
-    host.weft(&late).refused(125, &["owner", "not running"]);
+    host.weft(&late).refused(125, &["owner", "does not run"]);
     // The owner is back in a new namespace; the joiner follows by a restart of its own.
     host.weft(&["start", "owner"]).ok();
     host.weft(&["restart", "-t", "0", "joiner"]).ok();
