@@ -111,10 +111,10 @@ fn ipam_config(config: &v1::IpamConfig) -> Value {
 fn containers(endpoints: &[v1::Endpoint]) -> Value {
     let mut map: BTreeMap<String, Value> = BTreeMap::new();
     for endpoint in endpoints {
-        let key = if endpoint.task_id.is_empty() {
-            format!("ep-{}", endpoint.attachment_id)
-        } else {
-            endpoint.task_id.clone()
+        let key = match (endpoint.container_id.as_str(), endpoint.task_id.as_str()) {
+            ("", "") => format!("ep-{}", endpoint.attachment_id),
+            ("", task) => task.to_owned(),
+            (container, _) => container.to_owned(),
         };
         map.insert(
             key,

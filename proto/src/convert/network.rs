@@ -35,12 +35,14 @@ pub fn spec(spec: &NetworkSpec) -> v1::NetworkSpec {
 pub fn spec_of(wire: &v1::NetworkSpec) -> Result<NetworkSpec, Invalid> {
     let driver = match wire.driver.as_str() {
         "" | "overlay" => Driver::Overlay,
+        "macvlan" => Driver::Macvlan,
+        "ipvlan" => Driver::Ipvlan,
         other => {
-            let reason = "the cluster's networks are of driver overlay";
+            let reason = "the cluster's networks are of driver overlay, macvlan or ipvlan";
             return Err(Invalid::new("--driver", other, reason).hint("use -d overlay"));
         }
     };
-    spec_with(wire, driver)
+    spec_with(wire, driver, Scope::Cluster)
 }
 
 /// The same of a network of the node's own.
@@ -65,19 +67,26 @@ pub fn local_spec_of(wire: &v1::NetworkSpec) -> Result<NetworkSpec, Invalid> {
             return Err(Invalid::new("--driver", other, reason));
         }
     };
-    spec_with(wire, driver)
+    spec_with(wire, driver, Scope::Local)
 }
 
-fn spec_with(wire: &v1::NetworkSpec, driver: Driver) -> Result<NetworkSpec, Invalid> {
+/// `place` is whose networks are kept where the spec has arrived.
+fn spec_with(wire: &v1::NetworkSpec, driver: Driver, place: Scope) -> Result<NetworkSpec, Invalid> {
     if wire.ingress {
         return Err(Invalid::new("--ingress", "true", "not available in this version"));
     }
-    let scope = driver.scope();
-    // Docker's word for what is the cluster's.
-    let same = wire.scope == scope.word() || (wire.scope == "swarm" && scope == Scope::Cluster);
-    if !wire.scope.is_empty() && !same {
-        let reason = format!("a network of driver {} is of scope {}", driver.word(), scope.word());
-        return Err(Invalid::new("--scope", &wire.scope, reason));
+    let scope = match wire.scope.as_str() {
+        "" => driver.scope(),
+        "local" => Scope::Local,
+        // Docker's word for what is the cluster's.
+        "cluster" | "swarm" => Scope::Cluster,
+        other => return Err(Invalid::new("--scope", other, "must be local or cluster")),
+    };
+    driver.check_scope(scope)?;
+    if scope != place {
+        let reason = format!("the networks kept here are of scope {place}");
+        let hint = format!("give --scope {place}");
+        return Err(Invalid::new("--scope", scope, reason).hint(hint));
     }
     Ok(NetworkSpec {
         name: wire.name.clone(),
@@ -88,6 +97,7 @@ fn spec_with(wire: &v1::NetworkSpec, driver: Driver) -> Result<NetworkSpec, Inva
         attachable: wire.attachable,
         ipv6: wire.ipv6,
         pools: wire.ipam.iter().map(pool_of).collect::<Result<_, _>>()?,
+        scope: Some(scope).filter(|scope| *scope != driver.scope()),
     })
 }
 
@@ -155,6 +165,7 @@ fn endpoint(state: &State, network: &Network, attached: &Attachment) -> v1::Endp
             v1::Endpoint {
                 name: task.map(|task| task.container_name()).unwrap_or_default(),
                 task_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
+                container_id: task.map(|task| task.id.to_string()).unwrap_or_default(),
                 service_id: task.map(|task| task.service.to_string()).unwrap_or_default(),
                 aliases: usage.map(|usage| usage.aliases.clone()).unwrap_or_default(),
                 ..common
@@ -175,6 +186,7 @@ fn endpoint(state: &State, network: &Network, attached: &Attachment) -> v1::Endp
             let on = container.and_then(|container| container.endpoint_on(network.id));
             v1::Endpoint {
                 name: container.map(|c| c.spec.name.clone()).unwrap_or_default(),
+                container_id: id.to_string(),
                 aliases: on.map(|endpoint| endpoint.spec.aliases.clone()).unwrap_or_default(),
                 ..common
             }
@@ -260,13 +272,23 @@ mod tests {
             labels in prop::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..4),
             options in prop::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..4),
             flags in any::<[bool; 3]>(),
+            shared in any::<bool>(),
+            driver in prop::sample::select(vec![Driver::Macvlan, Driver::Ipvlan, Driver::Overlay]),
             pools in prop::collection::vec(any_pool(), 0..3),
         ) {
             let [internal, attachable, ipv6] = flags;
+            let overlay = driver == Driver::Overlay;
+            let scope = (shared && !overlay).then_some(Scope::Cluster);
             let given = NetworkSpec {
-                name, driver: Driver::Overlay, labels, options, internal, attachable, ipv6, pools,
+                name, driver, labels, options, internal, attachable, ipv6, pools, scope,
             };
-            prop_assert_eq!(spec_of(&spec(&given)), Ok(given));
+            let (here, other) = match given.scope() {
+                Scope::Cluster => (spec_of(&spec(&given)), local_spec_of(&spec(&given))),
+                Scope::Local => (local_spec_of(&spec(&given)), spec_of(&spec(&given))),
+            };
+            prop_assert_eq!(here, Ok(given));
+            let field = if overlay { "--driver" } else { "--scope" };
+            prop_assert_eq!(other.unwrap_err().field, field);
         }
     }
 
