@@ -15,7 +15,7 @@ use crate::{
     args::{Cli, Command, connection, unsupported::is_unsupported},
     client::Client,
     commands::{self, Context, Terminal},
-    error::{CliError, EXIT_USAGE},
+    error::{CliError, EXIT_DAEMON, EXIT_USAGE},
     output::escape::one_line,
 };
 
@@ -90,6 +90,15 @@ fn command_path(argv: &[OsString]) -> String {
     path.join(" ")
 }
 
+/// The exit code of a command line that makes no sense: that of `run` and `exec` must not be taken
+/// for one of the user's command.
+pub fn usage_code(command: &str) -> u8 {
+    match command.strip_prefix("container ").unwrap_or(command) {
+        "run" | "exec" => EXIT_DAEMON,
+        _ => EXIT_USAGE,
+    }
+}
+
 /// Prints what clap found, in the form of all our errors.
 fn explain(command: &str, error: &clap::Error) -> u8 {
     match error.kind() {
@@ -100,13 +109,13 @@ fn explain(command: &str, error: &clap::Error) -> u8 {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            EXIT_USAGE
+            usage_code(command)
         }
         // The kinds are clap's, not ours: all others are wrong usage.
         _ => {
             let mut err = io::stderr().lock();
             let _ = write!(err, "{}", usage_words(command, error));
-            EXIT_USAGE
+            usage_code(command)
         }
     }
 }

@@ -509,7 +509,7 @@ async fn the_life_of_a_cluster() {
         (&["node", "promote", "n1"], "Node n1 is already a manager.\n"),
         (&["node", "demote", "n3"], "Manager n3 demoted in the cluster.\n"),
         (&["network", "rm", "blue"], "blue\n"),
-        (&["network", "prune", "-f"], "Deleted Networks:\nblue\n"),
+        (&["network", "prune", "-f"], "Deleted Networks:\nblue\n\n"),
         (&["service", "rm", "web"], "web\n"),
         (&["stop", "web.1.dddd"], "web.1.dddd\n"),
         (&["kill", "-s", "USR1", "web.1.dddd"], "web.1.dddd\n"),
@@ -667,6 +667,9 @@ async fn a_leader_that_does_not_come_back_is_given_up() {
 #[tokio::test]
 async fn a_refusal_is_one_line_with_its_hint_and_the_others_go_on() {
     let daemon = daemon();
+    let mut green = blue();
+    green.spec.as_mut().unwrap().name = "green".into();
+    daemon.fake.state().networks.push(green);
     let mut metadata = MetadataMap::new();
     metadata.insert_bin("weft-hint-bin", MetadataValue::from_bytes(b"weft service rm web"));
     let refusal =

@@ -208,7 +208,9 @@ async fn what_is_done_to_containers() {
         (&["rm", "-f", "web", "db"], "web\ndb\n"),
         (&["wait", "web"], "7\n"),
         (&["p2p", "a", "b"], "a eth1 10.1.1.1/30\nb eth1 10.1.1.2/30\n"),
-        (&["system", "prune", "-f"], "Deleted Containers:\nold\n\n"),
+        (&["system", "prune", "-f"], "Deleted Containers:\nold\n\nDeleted Networks:\nblue\n\n"),
+        (&["container", "prune", "-f"], "Deleted Containers:\nold\n\n"),
+        (&["container", "stop", "web"], "web\n"),
     ];
     for (words, wanted) in table {
         let found = daemon.run(words).await;

@@ -6,8 +6,8 @@
 use std::ffi::OsString;
 
 use weft::{
-    args::{Cli, Command, service::ServiceCommand},
-    run::{Refusal, read, usage_words},
+    args::{Cli, Command, container::Verb, service::ServiceCommand},
+    run::{Refusal, read, usage_code, usage_words},
 };
 
 fn parse(line: &str) -> Result<Cli, Refusal> {
@@ -26,7 +26,7 @@ fn refused(line: &str) -> (u8, String) {
             error.report(&mut text);
             (error.exit_code(), String::from_utf8(text).unwrap())
         }
-        Err(Refusal::Clap(command, error)) => (2, usage_words(&command, &error)),
+        Err(Refusal::Clap(command, error)) => (usage_code(&command), usage_words(&command, &error)),
     }
 }
 
@@ -114,6 +114,14 @@ fn every_command_line_of_the_contract_is_understood() {
         "network connect --ip 10.0.0.9 --ip6 fd00::9 --alias a --link db:d shop web",
         "network disconnect --force shop web",
         "attach --netns /proc/1/ns/net --network blue",
+        "attach --no-stdin --sig-proxy=false web",
+        "container run --rm rootfs:/ sh",
+        "container ls -a",
+        "container ps -q",
+        "container inspect -f {{.Id}} web",
+        "container attach web",
+        "container rm -f web",
+        "container prune -f",
         "cluster ca --rotate",
     ];
     for line in lines {
@@ -131,7 +139,7 @@ fn flags_behind_the_image_belong_to_the_command() {
     assert_eq!((args.name.as_deref(), args.settings.replicas), (Some("w"), None));
 
     let cli = parse("exec -i web.1 grep -i -e x --color").unwrap();
-    let Command::Exec(args) = cli.command else { panic!() };
+    let Command::Verb(Verb::Exec(args)) = cli.command else { panic!() };
     assert_eq!(args.command, ["grep", "-i", "-e", "x", "--color"]);
     assert!(args.interactive && args.env.is_empty());
 }
@@ -198,6 +206,20 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
 }
 
 #[test]
+fn wrong_usage_of_what_runs_a_command_is_125() {
+    for line in ["run", "run --bogus x", "run -p x y", "exec", "container exec --bogus x y"] {
+        let (code, found) = refused(line);
+        assert_eq!(code, 125, "{line}: {found}");
+    }
+    for line in
+        ["attach", "attach --netns /n", "attach --network n", "attach --netns /n --network n c"]
+    {
+        let (code, found) = refused(line);
+        assert_eq!(code, 2, "{line}: {found}");
+    }
+}
+
+#[test]
 fn what_docker_has_and_we_have_not_is_125() {
     let table = [
         ("service create --secret x nginx", "unsupported: --secret"),
@@ -211,13 +233,20 @@ fn what_docker_has_and_we_have_not_is_125() {
         ("cluster init --autolock", "unsupported: --autolock"),
         ("exec --privileged c ls", "unsupported: --privileged"),
         ("ps -s", "unsupported: -s"),
+        ("run --pid host rootfs:/ sh", "unsupported: --pid"),
+        ("run --ulimit=nofile=9 rootfs:/ sh", "unsupported: --ulimit"),
+        ("run -c 5 rootfs:/ sh", "unsupported: -c"),
+        ("container run --shm-size 1g rootfs:/ sh", "unsupported: --shm-size"),
+        ("create --gpus all rootfs:/ sh", "unsupported: --gpus"),
+        ("run -v data:/data rootfs:/ sh", "unsupported: volume"),
+        ("attach --tap x", "unsupported: --tap"),
     ];
     for (line, text) in table {
         let (code, found) = refused(line);
         assert_eq!(code, 125, "{line}: {found}");
         assert!(found.contains(text), "{line}: {found}");
     }
-    for line in ["run -d alpine", "cluster backup f", "network connect a b", "top", "dns dump"] {
+    for line in ["cluster backup f", "top", "dns dump"] {
         let error = weft::commands::not_built(&parse(line).unwrap().command).unwrap();
         assert_eq!(error.exit_code(), 125, "{line}");
     }
@@ -231,7 +260,7 @@ fn the_help_promises_nothing_that_is_not_there() {
     for word in ["service", "network", "exec", "attach"] {
         assert!(help.contains(word), "{word}");
     }
-    for word in ["\n  run", "p2p", "doctor"] {
+    for word in ["doctor", "ipam"] {
         assert!(!help.contains(word), "{word}");
     }
     command.debug_assert();

@@ -1,20 +1,33 @@
-//! Namespaces that somebody else owns.
+//! `attach`: to the streams of a container, or of a namespace that somebody else owns to a network.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::values;
+use super::{container::AttachFlags, values};
 
 #[derive(Debug, Args)]
 pub struct AttachArgs {
+    /// A container of this node that runs
+    #[arg(required_unless_present = "netns", conflicts_with_all = ["netns", "network", "name",
+          "aliases", "service", "ip", "ip6", "ifname"])]
+    pub container: Option<String>,
+    #[command(flatten)]
+    pub flags: AttachFlags,
+    #[command(flatten)]
+    pub namespace: NamespaceFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A namespace of another owner, on an attachable network")]
+pub struct NamespaceFlags {
     /// Path of the network namespace, such as /run/netns/NAME or /proc/PID/ns/net. Names are answered
     /// there at 127.0.0.11: its resolv.conf is its owner's
-    #[arg(long, value_name = "PATH")]
-    pub netns: PathBuf,
+    #[arg(long, value_name = "PATH", requires = "network")]
+    pub netns: Option<PathBuf>,
     /// An attachable network
-    #[arg(long, value_name = "NET", visible_alias = "net")]
-    pub network: String,
+    #[arg(long, value_name = "NET", visible_alias = "net", requires = "netns")]
+    pub network: Option<String>,
     /// What it is found by [default: the short ID]
     #[arg(long)]
     pub name: Option<String>,

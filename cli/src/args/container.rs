@@ -2,10 +2,91 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::{ListArgs, values};
+use super::{Helped, ListArgs, run, values};
+
+/// What is done to containers: the same words with and without `container` before them.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command in a new container of this node
+    #[command(disable_help_flag = true)]
+    Run(Box<Helped<run::RunArgs>>),
+    /// Make a container of this node and do not start it
+    #[command(disable_help_flag = true)]
+    Create(Box<Helped<run::CreateArgs>>),
+    /// Start containers of this node that do not run
+    Start(run::StartArgs),
+    /// Stop containers of this node
+    Stop(StopArgs),
+    /// Stop containers of this node and start them again
+    Restart(StopArgs),
+    /// Kill containers of this node
+    Kill(KillArgs),
+    /// Remove containers of this node
+    #[command(alias = "remove")]
+    Rm(run::RmArgs),
+    /// Wait until containers of this node have ended, and print their exit codes
+    Wait(run::WaitArgs),
+    /// Show the published ports of a container of this node
+    Port(run::PortArgs),
+    /// Run a command in a container of this node
+    Exec(ExecArgs),
+    /// Show the output of a container of this node
+    Logs(LogsArgs),
+}
+
+/// `weft container ...`: what stands at the top level too, and what needs the noun.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// List the containers of this node
+    #[command(visible_aliases = ["ps", "list"])]
+    Ls(PsArgs),
+    #[command(flatten)]
+    Verb(Verb),
+    /// Show everything about containers of this node, as JSON
+    Inspect(ContainerInspectArgs),
+    /// Show the output of a running container, with the user's keyboard and signals at its command
+    Attach(ContainerAttachArgs),
+    /// Remove all containers of this node that do not run
+    Prune(ContainerPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ContainerInspectArgs {
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+    /// json or TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ContainerAttachArgs {
+    pub container: String,
+    #[command(flatten)]
+    pub flags: AttachFlags,
+}
+
+/// How somebody looks at a container that runs.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct AttachFlags {
+    /// Do not pass standard input on
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Send the signals that come here on to the command
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_value = "true", default_missing_value = "true")]
+    pub sig_proxy: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ContainerPruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
 
 #[derive(Debug, Args)]
 pub struct PsArgs {

@@ -52,22 +52,11 @@ pub enum Command {
     /// Manage services
     #[command(subcommand)]
     Service(service::ServiceCommand),
-    /// Run a command in a new container of this node
-    #[command(disable_help_flag = true)]
-    Run(Box<Helped<run::RunArgs>>),
-    /// Make a container of this node and do not start it
-    #[command(disable_help_flag = true)]
-    Create(Box<Helped<run::CreateArgs>>),
-    /// Start containers of this node that do not run
-    Start(run::StartArgs),
-    /// Stop containers of this node and start them again
-    Restart(container::StopArgs),
-    /// Remove containers of this node
-    Rm(run::RmArgs),
-    /// Wait until containers of this node have ended, and print their exit codes
-    Wait(run::WaitArgs),
-    /// Show the published ports of a container of this node
-    Port(run::PortArgs),
+    #[command(flatten)]
+    Verb(container::Verb),
+    /// Manage the containers of this node
+    #[command(subcommand)]
+    Container(container::ContainerCommand),
     /// Lay a direct link between two containers of this node
     P2p(run::P2pArgs),
     /// Clean up this node
@@ -77,15 +66,7 @@ pub enum Command {
     Ps(container::PsArgs),
     /// Show everything about objects of any kind, as JSON
     Inspect(container::InspectArgs),
-    /// Run a command in a container of this node
-    Exec(container::ExecArgs),
-    /// Show the output of a container of this node
-    Logs(container::LogsArgs),
-    /// Stop containers of this node
-    Stop(container::StopArgs),
-    /// Kill containers of this node
-    Kill(container::KillArgs),
-    /// Put a network namespace that somebody else owns on an attachable network
+    /// Show the output of a running container, or put a namespace of another owner on a network
     Attach(attachment::AttachArgs),
     /// Take network namespaces off their networks
     Detach(attachment::DetachArgs),

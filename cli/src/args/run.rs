@@ -12,7 +12,7 @@ pub struct RunArgs {
     /// Run in the background and print the ID
     #[arg(short, long)]
     pub detach: bool,
-    /// Do not send the signals that come here on to the command
+    /// Send the signals that come here on to the command
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_value = "true", default_missing_value = "true")]
     pub sig_proxy: bool,

@@ -33,7 +33,7 @@ const FLAGS: &[(&str, &str)] = &[
          secret-rm stop-signal sysctl-add sysctl-rm tty t ulimit-add ulimit-rm \
          update-max-failure-ratio update-monitor with-registry-auth",
     ),
-    ("attach", "tap"),
+    ("attach", "tap detach-keys"),
     ("service logs", "details"),
     (
         "run",
@@ -61,6 +61,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("restart", "signal s"),
     ("rm", "link l"),
     ("system prune", "filter volumes"),
+    ("prune", "filter"),
     ("network connect", "driver-opt gw-priority link-local-ip"),
     ("ps", "size s"),
     ("inspect", "size s"),
@@ -69,8 +70,13 @@ const FLAGS: &[(&str, &str)] = &[
     ("stop", "signal s"),
 ];
 
-/// True if `flag` (with its dashes) is known for the command and not built.
+/// True if `flag` (with its dashes) is known for the command and not built. `container run` is `run`.
 pub fn is_unsupported(command: &str, flag: &str) -> bool {
+    let command = match command.strip_prefix("container ") {
+        Some("ls") => "ps",
+        Some(verb) => verb,
+        None => command,
+    };
     let name = flag.trim_start_matches('-');
     // A single letter is only ever a short flag, a word only ever a long one.
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };
@@ -92,5 +98,6 @@ mod tests {
         assert!(!is_unsupported("service create", "--sercet"));
         assert!(!is_unsupported("service create", "--p"));
         assert!(!is_unsupported("node ls", "--secret"));
+        assert!(is_unsupported("container run", "--pid") && is_unsupported("container ls", "-s"));
     }
 }

@@ -45,13 +45,18 @@ pub fn needs_terminal(command: &str) -> Result<(), CliError> {
     }
 }
 
-/// Whether the container's command has a terminal.
-pub async fn has_terminal(client: &Client, name: &str) -> Result<bool, CliError> {
+/// A container by name or ID, and what its command is given.
+pub async fn find(
+    client: &Client,
+    command: &str,
+    name: &str,
+) -> Result<(v1::Container, v1::ContainerSpec), CliError> {
     let request = v1::GetContainerRequest { container: name.to_owned() };
     let answer = client.containers().get(request).await;
-    let answer = answer.map_err(|status| client.refused(&what("start", name), &status))?;
-    let run = answer.into_inner().container.and_then(|container| container.run);
-    Ok(run.and_then(|run| run.container).is_some_and(|container| container.tty))
+    let answer = answer.map_err(|status| client.refused(&what(command, name), &status))?;
+    let container = answer.into_inner().container.unwrap_or_default();
+    let spec = container.run.clone().and_then(|run| run.container).unwrap_or_default();
+    Ok((container, spec))
 }
 
 /// A session that carries; from its opening on no output is missed.

@@ -6,16 +6,16 @@ use weft_proto::v1;
 
 use super::Context;
 use crate::{
-    args::attachment::{AttachArgs, DetachArgs},
+    args::attachment::{DetachArgs, NamespaceFlags},
     client::{Client, request_id},
     docker,
     error::{CliError, what},
 };
 
-/// `weft attach`
+/// `weft attach --netns`
 pub async fn attach(
     client: &Client,
-    args: &AttachArgs,
+    args: &NamespaceFlags,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
     let request = request(args)?;
@@ -32,12 +32,13 @@ pub async fn attach(
     context.line(&format!("{shown:#}"))
 }
 
-fn request(args: &AttachArgs) -> Result<v1::AttachRequest, CliError> {
+fn request(args: &NamespaceFlags) -> Result<v1::AttachRequest, CliError> {
+    let (Some(netns), Some(network)) = (&args.netns, &args.network) else {
+        return Err(CliError::usage("attach", "needs CONTAINER, or --netns and --network"));
+    };
     // The daemon is in another directory.
-    let netns = std::path::absolute(&args.netns).map_err(|source| CliError::Io {
-        what: format!("--netns {}", args.netns.display()),
-        source,
-    })?;
+    let netns = std::path::absolute(netns)
+        .map_err(|source| CliError::Io { what: format!("--netns {}", netns.display()), source })?;
     let netns_path = netns.into_os_string().into_string();
     let netns_path =
         netns_path.map_err(|_| CliError::usage("--netns", "the path must be UTF-8"))?;
@@ -49,7 +50,7 @@ fn request(args: &AttachArgs) -> Result<v1::AttachRequest, CliError> {
     }
     Ok(v1::AttachRequest {
         netns_path,
-        network: args.network.clone(),
+        network: network.clone(),
         name: args.name.clone().unwrap_or_default(),
         aliases: args.aliases.clone(),
         service: args.service.clone().unwrap_or_default(),

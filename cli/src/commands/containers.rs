@@ -19,7 +19,7 @@ use crate::{
 pub async fn ps(client: &Client, args: &PsArgs, context: &mut Context<'_>) -> Result<(), CliError> {
     let filters = Filters::new(
         &args.list.filters,
-        &["id", "name", "status", "label", "network", "service", "exited", "ancestor"],
+        &["id", "name", "status", "label", "network", "service", "exited", "ancestor", "health"],
     )?;
     let most = if args.latest { Some(1) } else { args.last };
     // A filter by state asks for containers that do not run, as in Docker.
@@ -54,6 +54,7 @@ fn fits(filters: &Filters, container: &v1::Container) -> bool {
         && filters.any("ancestor", |image| container.image == image)
         && filters
             .any("exited", |value| container.status == "exited" && code.as_deref() == Some(value))
+        && filters.word("health", health(container))
         && filters.any("network", |value| {
             container.networks.iter().any(|network| {
                 network.network_name == value || network.network_id.starts_with(value)
@@ -63,6 +64,11 @@ fn fits(filters: &Filters, container: &v1::Container) -> bool {
             !container.service_id.is_empty()
                 && (container.service_name == value || container.service_id.starts_with(value))
         })
+}
+
+/// A container without a check has the health `none`.
+fn health(container: &v1::Container) -> &str {
+    container.health.as_ref().map(|health| health.status.as_str()).unwrap_or("none")
 }
 
 /// `weft stop`

@@ -33,7 +33,7 @@ pub async fn exec(
     match result {
         Ok(0) => Ok(()),
         Ok(code) => Err(CliError::Exit(code)),
-        Err(error @ (CliError::Usage { .. } | CliError::Exit(_))) => Err(error),
+        Err(error @ CliError::Exit(_)) => Err(error),
         Err(error) => {
             error.report(context.err);
             Err(CliError::Exit(EXIT_DAEMON))

@@ -6,7 +6,7 @@ use weft_proto::v1;
 
 use super::Context;
 use crate::{
-    args::container::{InspectArgs, ObjectKind},
+    args::container::{ContainerInspectArgs, InspectArgs, ObjectKind},
     client::Client,
     docker,
     error::{CliError, what},
@@ -30,6 +30,18 @@ pub async fn any(
 ) -> Result<(), CliError> {
     print(&args.objects, args.format.as_deref(), context, async |name| {
         find(client, name, args.kind).await
+    })
+    .await
+}
+
+/// `weft container inspect NAME...`
+pub async fn containers(
+    client: &Client,
+    args: &ContainerInspectArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    print(&args.containers, args.format.as_deref(), context, async |name| {
+        find(client, name, Some(ObjectKind::Container)).await
     })
     .await
 }

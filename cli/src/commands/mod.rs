@@ -31,6 +31,7 @@ use crate::{
     args::{
         Command, Later, ListArgs,
         cluster::{AvailabilityArg, ClusterCommand, RoleArg},
+        container::{ContainerCommand, Verb},
         run::SystemCommand,
     },
     client::Client,
@@ -99,22 +100,16 @@ pub async fn run(
         Command::Node(command) => node::run(client, command, context).await,
         Command::Network(command) => network::run(client, command, context).await,
         Command::Service(command) => service::run(client, command, context).await,
-        Command::Run(args) => run::run(client, args.args, context).await,
-        Command::Create(args) => run::create(client, &args.args, context).await,
-        Command::Start(args) => run::start(client, &args, context).await,
-        Command::Restart(args) => containers::restart(client, &args, context).await,
-        Command::Rm(args) => containers::rm(client, &args, context).await,
-        Command::Wait(args) => containers::wait(client, &args, context).await,
-        Command::Port(args) => containers::port(client, &args, context).await,
+        Command::Verb(verb) => of_container(client, verb, context).await,
+        Command::Container(command) => container(client, command, context).await,
         Command::P2p(args) => containers::p2p(client, &args, context).await,
         Command::System(SystemCommand::Prune(args)) => prune::system(client, &args, context).await,
         Command::Ps(args) => containers::ps(client, &args, context).await,
         Command::Inspect(args) => inspect::any(client, &args, context).await,
-        Command::Exec(args) => exec::exec(client, args, context).await,
-        Command::Logs(args) => logs::container(client, &args, context).await,
-        Command::Stop(args) => containers::stop(client, &args, context).await,
-        Command::Kill(args) => containers::kill(client, &args, context).await,
-        Command::Attach(args) => attachments::attach(client, &args, context).await,
+        Command::Attach(args) => match &args.container {
+            Some(name) => run::attach(client, name, args.flags, context).await,
+            None => attachments::attach(client, &args.namespace, context).await,
+        },
         Command::Detach(args) => attachments::detach(client, &args, context).await,
         Command::Info(args) => info::info(client, &args, context).await,
         Command::Version(args) => info::version(client, &args, context).await,
@@ -127,6 +122,44 @@ pub async fn run(
         | Command::Trace(_)
         | Command::Dns(_)
         | Command::Ipam(_) => Err(CliError::unsupported("weft", "this command")),
+    }
+}
+
+/// What is done to containers of the node asked.
+async fn of_container(
+    client: &Client,
+    verb: Verb,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    match verb {
+        Verb::Run(args) => run::run(client, args.args, context).await,
+        Verb::Create(args) => run::create(client, &args.args, context).await,
+        Verb::Start(args) => run::start(client, &args, context).await,
+        Verb::Stop(args) => containers::stop(client, &args, context).await,
+        Verb::Restart(args) => containers::restart(client, &args, context).await,
+        Verb::Kill(args) => containers::kill(client, &args, context).await,
+        Verb::Rm(args) => containers::rm(client, &args, context).await,
+        Verb::Wait(args) => containers::wait(client, &args, context).await,
+        Verb::Port(args) => containers::port(client, &args, context).await,
+        Verb::Exec(args) => exec::exec(client, args, context).await,
+        Verb::Logs(args) => logs::container(client, &args, context).await,
+    }
+}
+
+/// `weft container ...`
+async fn container(
+    client: &Client,
+    command: ContainerCommand,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    match command {
+        ContainerCommand::Ls(args) => containers::ps(client, &args, context).await,
+        ContainerCommand::Verb(verb) => of_container(client, verb, context).await,
+        ContainerCommand::Inspect(args) => inspect::containers(client, &args, context).await,
+        ContainerCommand::Attach(args) => {
+            run::attach(client, &args.container, args.flags, context).await
+        }
+        ContainerCommand::Prune(args) => prune::containers(client, &args, context).await,
     }
 }
 
@@ -151,21 +184,12 @@ pub fn not_built(command: &Command) -> Option<CliError> {
         | Command::Node(_)
         | Command::Network(_)
         | Command::Service(_)
-        | Command::Run(_)
-        | Command::Create(_)
-        | Command::Start(_)
-        | Command::Restart(_)
-        | Command::Rm(_)
-        | Command::Wait(_)
-        | Command::Port(_)
+        | Command::Verb(_)
+        | Command::Container(_)
         | Command::P2p(_)
         | Command::System(_)
         | Command::Ps(_)
         | Command::Inspect(_)
-        | Command::Exec(_)
-        | Command::Logs(_)
-        | Command::Stop(_)
-        | Command::Kill(_)
         | Command::Attach(_)
         | Command::Detach(_)
         | Command::Info(_)

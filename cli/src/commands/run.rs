@@ -12,13 +12,20 @@ use super::{
     run_spec,
 };
 use crate::{
-    args::run::{CreateArgs, RunArgs, SpecArgs, StartArgs},
+    args::{
+        container::AttachFlags,
+        run::{CreateArgs, RunArgs, SpecArgs, StartArgs},
+    },
     client::{Client, request_id},
     error::{CliError, EXIT_DAEMON, what},
+    output::escape::shown,
 };
 
 /// Metadata entry with the exit code that a command that could not be started counts as.
 const EXIT_KEY: &str = "weft-exit-code";
+
+/// What Docker says, too.
+const PUBLISHED_IN_VAIN: &str = "published ports are discarded when using host network mode";
 
 /// `weft run`: every failure of our own is 125, and 126 or 127 a command that cannot be executed
 /// or found, as in Docker.
@@ -70,6 +77,10 @@ async fn try_run(
     context: &mut Context<'_>,
 ) -> Result<u8, Failure> {
     let spec = run_spec::spec(&args.spec)?;
+    if run_spec::publishes_in_vain(&args.spec) {
+        // Nothing can be done about a closed standard error.
+        let _ = writeln!(context.err, "warning: {PUBLISHED_IN_VAIN}");
+    }
     if args.detach && args.spec.rm && args.spec.restart != "no" {
         return Err(CliError::usage("--rm", "not with --restart").into());
     }
@@ -78,14 +89,14 @@ async fn try_run(
     }
     let id = make(client, &args.spec, spec, "run", context).await?;
     if args.detach {
-        start_one(client, &id, &id).await?;
+        start_new(client, &id, &args.spec).await?;
         context.line(&id)?;
         return Ok(0);
     }
     let streams =
         Streams { stdin: args.spec.interactive, tty: args.spec.tty, signals: args.sig_proxy };
     let session = attached::open(client, &id, streams).await?;
-    start_one(client, &id, &id).await?;
+    start_new(client, &id, &args.spec).await?;
     let code = session.carry("run", context).await?;
     if args.spec.rm {
         gone(client, &id).await;
@@ -140,6 +151,19 @@ fn new_file(path: &Path) -> Result<std::fs::File, CliError> {
     })
 }
 
+/// Starts what was just made. With `--rm` nothing is left of what could not be started.
+async fn start_new(client: &Client, id: &str, args: &SpecArgs) -> Result<(), Failure> {
+    let started = start_one(client, id, id).await;
+    if started.is_err() && args.rm {
+        let container = id.to_owned();
+        let request =
+            v1::RemoveContainerRequest { container, force: true, request_id: request_id() };
+        // One that the daemon has removed already is not found.
+        let _ = client.containers().remove(request).await;
+    }
+    started
+}
+
 async fn start_one(client: &Client, id: &str, name: &str) -> Result<(), Failure> {
     let request = v1::StartContainerRequest { container: id.to_owned(), request_id: request_id() };
     let started = client
@@ -179,13 +203,37 @@ pub async fn create(
     args: &CreateArgs,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
-    let made = match run_spec::spec(&args.spec) {
-        Ok(spec) => make(client, &args.spec, spec, "create", context).await,
-        Err(error) => Err(error),
-    };
-    match made {
-        Ok(id) => context.line(&id),
-        Err(error) => failed(Failure::Ours(error), context),
+    let spec = run_spec::spec(&args.spec)?;
+    if run_spec::publishes_in_vain(&args.spec) {
+        // Nothing can be done about a closed standard error.
+        let _ = writeln!(context.err, "warning: {PUBLISHED_IN_VAIN}");
+    }
+    let id = make(client, &args.spec, spec, "create", context).await?;
+    context.line(&id)
+}
+
+/// `weft attach CONTAINER`
+pub async fn attach(
+    client: &Client,
+    name: &str,
+    flags: AttachFlags,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let (container, spec) = attached::find(client, "attach", name).await?;
+    if container.status != "running" {
+        let why = format!("the container is {}, not running", container.status);
+        return Err(CliError::refused(what("attach", name), why)
+            .or_hint(format!("weft start -a {}", shown(name))));
+    }
+    let stdin = spec.open_stdin && !flags.no_stdin;
+    if stdin && spec.tty {
+        attached::needs_terminal("attach")?;
+    }
+    let streams = Streams { stdin, tty: spec.tty, signals: flags.sig_proxy };
+    let session = attached::open(client, name, streams).await?;
+    match session.carry("attach", context).await? {
+        0 => Ok(()),
+        code => Err(CliError::Exit(code)),
     }
 }
 
@@ -208,7 +256,7 @@ pub async fn start(
     let [name] = &args.containers[..] else {
         return Err(CliError::usage("start", "--attach is for one container at a time"));
     };
-    let tty = attached::has_terminal(client, name).await?;
+    let tty = attached::find(client, "start", name).await?.1.tty;
     let streams = Streams { stdin: args.interactive, tty, signals: true };
     let session = attached::open(client, name, streams).await?;
     let ended = match start_one(client, name, name).await {

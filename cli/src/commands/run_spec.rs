@@ -17,18 +17,32 @@ use crate::{
 /// The spec that the flags ask for.
 pub fn spec(args: &SpecArgs) -> Result<v1::RunSpec, CliError> {
     let (network_mode, networks) = networks(&args.network)?;
+    let publishes = args.network.publish_all || !args.network.publish.is_empty();
+    if publishes && network_mode.starts_with("container:") {
+        let why = format!("not with --network {network_mode}: that container publishes");
+        return Err(CliError::usage("--publish", why));
+    }
+    // Without a network of its own it has nothing to lead ports to.
+    let published = network_mode.is_empty();
     Ok(v1::RunSpec {
         name: args.name.clone().unwrap_or_default().trim_start_matches('/').to_owned(),
         container: Some(container(args)?),
         network_mode,
         networks,
-        publish: args.network.publish.clone(),
-        publish_all: args.network.publish_all,
+        publish: if published { args.network.publish.clone() } else { Vec::new() },
+        publish_all: published && args.network.publish_all,
         expose: args.network.expose.clone(),
         restart: args.restart.clone(),
         auto_remove: args.rm,
         links: args.network.link.clone(),
     })
+}
+
+/// Whether ports are to be published of a container whose ports are the host's anyway.
+pub fn publishes_in_vain(args: &SpecArgs) -> bool {
+    let host = NetworkArg::Mode("host".to_owned());
+    let flags = &args.network;
+    flags.network.contains(&host) && (flags.publish_all || !flags.publish.is_empty())
 }
 
 fn container(args: &SpecArgs) -> Result<v1::ContainerSpec, CliError> {

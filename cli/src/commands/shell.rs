@@ -47,10 +47,17 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        for page in ["weft.1", "weft-service-create.1", "weft-cluster-join.1", "weft-exec.1"] {
+        for page in [
+            "weft.1",
+            "weft-service-create.1",
+            "weft-cluster-join.1",
+            "weft-exec.1",
+            "weft-run.1",
+            "weft-container-run.1",
+        ] {
             assert!(pages.iter().any(|found| found == page), "{page} in {pages:?}");
         }
-        assert!(!pages.iter().any(|found| found.contains("weft-run")), "{pages:?}");
+        assert!(!pages.iter().any(|found| found.contains("weft-doctor")), "{pages:?}");
     }
 
     #[test]
@@ -62,7 +69,7 @@ mod tests {
             clap_complete::generate(shell, &mut visible(run::command(), "weft"), "weft", &mut text);
             let text = String::from_utf8(text).unwrap();
             assert!(text.contains("service") && text.contains("join-token"), "{shell}");
-            for unbuilt in ["p2p", "unlock-key", "disconnect"] {
+            for unbuilt in ["doctor", "unlock-key"] {
                 assert!(!text.contains(unbuilt), "{shell} {unbuilt}");
             }
         }

@@ -107,6 +107,10 @@ pub fn host_end(port: &v1::PortBinding) -> String {
 
 /// Published and exposed ports in Docker's notation: neighbours that lead to neighbours are folded.
 fn ports(container: &v1::Container) -> String {
+    // One that does not run has nothing open.
+    if container.status != "running" {
+        return String::new();
+    }
     let published: BTreeSet<(u32, &str)> =
         container.ports.iter().map(|port| (port.container_port, port.protocol.as_str())).collect();
     let mut bindings: Vec<&v1::PortBinding> = container.ports.iter().collect();
@@ -267,7 +271,7 @@ fn host_config(container: &v1::Container) -> Value {
     json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": network_mode,
-        "PortBindings": bindings(container),
+        "PortBindings": asked_ports(container, &run),
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": most},
         "AutoRemove": run.auto_remove,
         "CapAdd": spec.cap_add,
@@ -287,6 +291,32 @@ fn host_config(container: &v1::Container) -> Value {
         "NanoCpus": limits.nano_cpus,
         "PidsLimit": limits.pids,
     })
+}
+
+/// What was asked to be published, by the port of the container; a host port that is to be chosen is
+/// empty, as in Docker. Of a task there is only what was decided.
+fn asked_ports(container: &v1::Container, run: &v1::RunSpec) -> Map<String, Value> {
+    if container.run.is_none() {
+        return bindings(container);
+    }
+    let mut by_port: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for port in &run.publish {
+        let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        let last = port.container_port_end.max(port.container_port);
+        for (offset, number) in (port.container_port..=last).enumerate() {
+            let host = match (port.host_port, port.host_port_end.max(port.host_port)) {
+                (0, _) => String::new(),
+                (first, end) if first != end && last == port.container_port => {
+                    format!("{first}-{end}")
+                }
+                // Ranges of equal length lead one to one.
+                (first, _) => (first as usize + offset).to_string(),
+            };
+            let binding = json!({"HostIp": port.host_ip, "HostPort": host});
+            by_port.entry(format!("{number}/{protocol}")).or_default().push(binding);
+        }
+    }
+    by_port.into_iter().map(|(key, bindings)| (key, Value::Array(bindings))).collect()
 }
 
 fn tmpfs_options(mount: &v1::Mount) -> String {
@@ -365,7 +395,8 @@ fn bindings(container: &v1::Container) -> Map<String, Value> {
 }
 
 fn network_settings(container: &v1::Container) -> Value {
-    let sandbox = container.netns_path.rsplit('/').next().unwrap_or("");
+    // A sandbox has no ID but its container's.
+    let sandbox = if container.netns_path.is_empty() { "" } else { &container.id };
     let networks: Map<String, Value> = container
         .networks
         .iter()

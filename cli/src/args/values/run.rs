@@ -13,7 +13,7 @@ const PUBLISH: &str = "[IP:][HOSTPORT:]PORT[/PROTOCOL], with ranges such as 8000
 /// `[IP:][HOSTPORT]:PORT[/PROTOCOL]` or `PORT[/PROTOCOL]`, or the long form
 /// `published=8080,target=80,protocol=tcp`.
 pub fn publish(text: &str) -> Result<v1::PortSpec, String> {
-    if text.split(',').any(|part| part.starts_with("target=")) {
+    if text.contains('=') {
         return publish_long(text);
     }
     let (ports, protocol) = split_protocol(text)?;
@@ -352,7 +352,7 @@ mod tests {
             ("::1:80:80", "stands in brackets"),
             ("[127.0.0.1]:80:80", "no IPv6 address"),
             ("[::1]:80", "expected"),
-            ("published=80", "no"),
+            ("published=80", "the target port is missing"),
             ("target=80,mode=ingress", "one node has host"),
         ];
         for (text, wanted) in cases {
