@@ -53,6 +53,15 @@ pub trait Cluster {
         Output::of(&mut self.lab().host(host).command(&argv), &argv)
     }
 
+    /// A command of its command line for host 1, started beside the hosts: entering one takes time.
+    fn client(&self, args: &[&str]) -> Command {
+        let words = self.words(1);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args).env("WEFT_HOST", self.lab().host(1).uri());
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Makes an overlay network.
     fn network(&self, name: &str, subnet: &str) {
         self.say(1, &["network", "create", "-d", "overlay", "--subnet", subnet, name]).ok();

@@ -30,4 +30,13 @@ impl Bench {
     pub fn peer(&self, name: &str, managers: usize, workers: usize) -> Option<Box<dyn Cluster>> {
         self.with_peer.then(|| Box::new(Swarm::new(name, managers, workers)) as Box<dyn Cluster>)
     }
+
+    /// An engine of ours on one host, in no cluster, and behind it the peer's if it is wanted.
+    pub fn engines(&self, name: &str) -> Vec<Box<dyn Cluster>> {
+        let mut engines: Vec<Box<dyn Cluster>> = vec![Box::new(Ours::started(name, 1))];
+        if self.with_peer {
+            engines.push(Box::new(Swarm::started(&format!("{name}-peer"), 1)));
+        }
+        engines
+    }
 }

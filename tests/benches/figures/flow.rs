@@ -19,8 +19,8 @@ const SERVICE: &str = "iperf";
 /// Runs of each path; they take turns, so that what else the machine does hits all of them.
 const RUNS: usize = 5;
 /// Seconds of one run, and those before it that are not counted: the window grows at first.
-const SECONDS: &str = "3";
-const OMITTED: &str = "1";
+pub const SECONDS: &str = "3";
+pub const OMITTED: &str = "1";
 
 /// Bits a second, once.
 type Measure<'a> = Box<dyn Fn() -> f64 + 'a>;
@@ -100,7 +100,7 @@ fn client(target: &str) -> [&str; 8] {
 }
 
 /// Bits a second that were received, of iperf3's own words.
-fn rate(text: &str) -> Result<f64, String> {
+pub fn rate(text: &str) -> Result<f64, String> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     value["end"]["sum_received"]["bits_per_second"].as_f64().ok_or_else(|| text.to_owned())
 }

@@ -35,7 +35,7 @@ pub fn release() -> PathBuf {
 
 /// Where this program and the other programs of the tests are built: target/debug, as it is
 /// target/debug/deps/figures-HASH itself.
-fn built() -> PathBuf {
+pub fn built() -> PathBuf {
     let own = std::env::current_exe().expect("the path of this program");
     own.ancestors().nth(2).expect("it lies in target/debug/deps").to_owned()
 }

@@ -5,29 +5,39 @@
 //! Needs root, `target/release/weft`, and what `deploy/bench.sh` installs.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod byhand;
 mod cluster;
+mod connections;
 mod create;
+mod crowd;
 mod figure;
 mod flow;
 mod image;
+mod local;
 mod memory;
 mod names;
 mod ours;
 mod outage;
 mod report;
+mod run;
 mod stats;
 mod swarm;
 
 use std::process::ExitCode;
 
 /// Every figure by its name, in the order of the page.
-const FIGURES: [(&str, fn(&figure::Bench)); 5] = [
+const FIGURES: [(&str, fn(&figure::Bench)); 10] = [
     ("flow", flow::run),
     ("create", create::run),
     ("names", names::run),
     ("memory", memory::run),
     ("outage", outage::run),
+    ("run", run::run),
+    ("bridge", bridge::bridge),
+    ("publish", bridge::publish),
+    ("connections", connections::run),
+    ("crowd", crowd::run),
 ];
 
 fn main() -> ExitCode {

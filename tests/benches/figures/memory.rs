@@ -72,7 +72,7 @@ fn measure(cluster: &dyn Cluster) -> Memory {
 }
 
 /// Waits until the daemons have taken no memory for a while.
-fn settle(cluster: &dyn Cluster) {
+pub fn settle(cluster: &dyn Cluster) {
     /// Looks that must agree.
     const CALM: usize = 20;
     let read = || {
@@ -88,7 +88,7 @@ fn settle(cluster: &dyn Cluster) {
     });
 }
 
-fn megabytes(pid: i32, file: &str, field: &str) -> Option<f64> {
+pub fn megabytes(pid: i32, file: &str, field: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kb| kb / KB_OF_MB)

@@ -18,16 +18,7 @@ pub struct Ours {
 impl Ours {
     /// Hosts 1 to `managers` are managers, the others workers.
     pub fn new(name: &str, managers: usize, workers: usize) -> Self {
-        let lab = Lab::new(name, managers + workers);
-        image::make(&lab);
-        let ours = Self { daemons: RefCell::default(), lab };
-        for host in 1..=managers + workers {
-            let child = ours.daemon(host);
-            ours.daemons.borrow_mut().insert(host, child);
-        }
-        for host in 1..=managers + workers {
-            eventually("the daemon answers", PATIENCE, || ours.say(host, &["info"]).text());
-        }
+        let ours = Self::started(name, managers + workers);
         let first = ours.lab.host(1).ip();
         ours.say(1, &["cluster", "init", "--advertise-addr", &first]).ok();
         for host in 2..=managers + workers {
@@ -36,6 +27,21 @@ impl Ours {
             ours.say(host, &["cluster", "join", "--token", &token, &format!("{first}:2377")]).ok();
         }
         ours.wait_ready(managers + workers);
+        ours
+    }
+
+    /// A daemon in each of so many hosts, in no cluster.
+    pub fn started(name: &str, hosts: usize) -> Self {
+        let lab = Lab::new(name, hosts);
+        image::make(&lab);
+        let ours = Self { daemons: RefCell::default(), lab };
+        for host in 1..=hosts {
+            let child = ours.daemon(host);
+            ours.daemons.borrow_mut().insert(host, child);
+        }
+        for host in 1..=hosts {
+            eventually("the daemon answers", PATIENCE, || ours.say(host, &["info"]).text());
+        }
         ours
     }
 

@@ -21,6 +21,10 @@ impl Sample {
         }
     }
 
+    pub fn sum(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
     /// Run by run, this divided by `other`.
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())

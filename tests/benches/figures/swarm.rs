@@ -37,20 +37,7 @@ pub struct Swarm {
 impl Swarm {
     /// Hosts 1 to `managers` are managers, the others workers.
     pub fn new(name: &str, managers: usize, workers: usize) -> Self {
-        let lab = Lab::new(name, managers + workers);
-        let root = image::make(&lab);
-        let id = lab.dir().file_name().expect("it has a name").to_string_lossy().into_owned();
-        let swarm = Self { daemons: RefCell::default(), lab, parents: Parents(id) };
-        for host in 1..=managers + workers {
-            // It is asked for names that nobody knows yet, and refuses at once: nothing listens there.
-            swarm.lab.host(host).resolvers("nameserver 10.99.0.254\n");
-            let child = swarm.engine(host);
-            swarm.daemons.borrow_mut().insert(host, child);
-        }
-        for host in 1..=managers + workers {
-            eventually("the engine answers", PATIENCE, || swarm.say(host, &["info"]).text());
-            swarm.import(host, &root);
-        }
+        let swarm = Self::started(name, managers + workers);
         let first = swarm.lab.host(1).ip();
         swarm.say(1, &["swarm", "init", "--advertise-addr", &first]).ok();
         for host in 2..=managers + workers {
@@ -59,6 +46,25 @@ impl Swarm {
             let (own, target) = (swarm.lab.host(host).ip(), format!("{first}:2377"));
             let join = ["swarm", "join", "--advertise-addr", &own, "--token", &token, &target];
             swarm.say(host, &join).ok();
+        }
+        swarm
+    }
+
+    /// An engine in each of so many hosts, in no swarm.
+    pub fn started(name: &str, hosts: usize) -> Self {
+        let lab = Lab::new(name, hosts);
+        let root = image::make(&lab);
+        let id = lab.dir().file_name().expect("it has a name").to_string_lossy().into_owned();
+        let swarm = Self { daemons: RefCell::default(), lab, parents: Parents(id) };
+        for host in 1..=hosts {
+            // It is asked for names that nobody knows yet, and refuses at once: nothing listens there.
+            swarm.lab.host(host).resolvers("nameserver 10.99.0.254\n");
+            let child = swarm.engine(host);
+            swarm.daemons.borrow_mut().insert(host, child);
+        }
+        for host in 1..=hosts {
+            eventually("the engine answers", PATIENCE, || swarm.say(host, &["info"]).text());
+            swarm.import(host, &root);
         }
         swarm
     }

@@ -7,14 +7,24 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket},
     process::ExitCode,
     thread::{sleep, spawn},
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-const USAGE: &str = "usage: weft-lab-peer serve PORT | tcp HOST PORT | udp HOST PORT COUNT | shout HOST PORT | flow HOST PORT";
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt::Linger},
+};
+
+const USAGE: &str = "usage: weft-lab-peer serve PORT | tcp HOST PORT | udp HOST PORT COUNT | shout HOST PORT | flow HOST PORT
+       weft-lab-peer stamp | greet PORT | dial HOST PORT CLIENTS SECONDS";
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between the lines of a flow.
 const STEP: Duration = Duration::from_millis(20);
+/// Threads that accept, of the server whose connections are counted.
+const GREETERS: usize = 4;
+/// More than a container's life.
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +37,14 @@ fn main() -> ExitCode {
         }
         ["shout", host, port] => shout(host, port.parse().expect(USAGE)),
         ["flow", host, port] => flow(host, port.parse().expect(USAGE)),
+        ["stamp"] => stamp(),
+        ["greet", port] => greet(port.parse().expect(USAGE)),
+        ["dial", host, port, clients, seconds] => dial(
+            host,
+            port.parse().expect(USAGE),
+            clients.parse().expect(USAGE),
+            Duration::from_secs(seconds.parse().expect(USAGE)),
+        ),
         _ => Err(std::io::Error::other(USAGE)),
     };
     match result {
@@ -141,6 +159,65 @@ fn flow(host: &str, port: u16) -> std::io::Result<()> {
         sleep(STEP);
     }
     lines.read_to_string(&mut line).map(drop)
+}
+
+/// Writes the time in microseconds since 1970, before anything else, and stays.
+fn stamp() -> std::io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(std::io::Error::other)?;
+    println!("{}", now.as_micros());
+    std::io::stdout().flush()?;
+    sleep(DAY);
+    Ok(())
+}
+
+/// Says one byte on each connection and reads until it ends, without a thread for each.
+fn greet(port: u16) -> std::io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    let accept = |listener: TcpListener| {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            // The client resets it: that is its end.
+            let _ = stream.write_all(b"!").and_then(|()| stream.read(&mut [0]));
+        }
+    };
+    let others = (1..GREETERS).map(|_| listener.try_clone());
+    for listener in others.collect::<Result<Vec<_>, _>>()? {
+        spawn(move || accept(listener));
+    }
+    accept(listener);
+    Ok(())
+}
+
+/// Makes connections to `greet`, each of so many clients one at a time, and prints how many a second
+/// were greeted.
+fn dial(host: &str, port: u16, clients: usize, time: Duration) -> std::io::Result<()> {
+    let (target, start) = (resolve(host, port)?, Instant::now());
+    let clients = (0..clients).map(|_| {
+        spawn(move || -> std::io::Result<u32> {
+            let mut done = 0;
+            while start.elapsed() < time {
+                greeted(&target)?;
+                done += 1;
+            }
+            Ok(done)
+        })
+    });
+    let mut done = 0;
+    for client in clients.collect::<Vec<_>>() {
+        done += client.join().map_err(|_| std::io::Error::other("a client panicked"))??;
+    }
+    println!("{:.0}", f64::from(done) / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// One connection, ended by a reset: neither side keeps its port for a minute.
+fn greeted(target: &SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.read_exact(&mut [0])?;
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, Linger, &at_once)?;
+    Ok(())
 }
 
 fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
