@@ -427,7 +427,8 @@ fn what_is_for_user_defined_networks_is_refused_on_the_default_bridge() {
     let asked = EndpointSpec { addresses: address(1), aliases: vec!["db".into()], mac, ..on(1) };
     let create = world.create(0, named("a").on(vec![asked.clone()]));
     world.make(create);
-    let create = world.create(1, named("b").on(vec![asked]));
+    let other = vec![IpAddr::from([10, 0, 1, 10])];
+    let create = world.create(1, named("b").on(vec![EndpointSpec { addresses: other, ..asked }]));
     assert!(world.refusal(create).contains("is in use on network net1"), "the MAC");
     let asked = EndpointSpec { addresses: address(1), ..on(1) };
     let create = world.create(1, named("b").on(vec![asked]));
