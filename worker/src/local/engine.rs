@@ -187,7 +187,7 @@ fn decide(
     if commands.is_empty() {
         return Ok((Applied::default(), None));
     }
-    let entry = Proposal { request: request.map(Into::into), now: now(), commands };
+    let entry = Proposal { request, now: now(), commands };
     let mut next = state.clone();
     let applied = next.apply(next.revision() + 1, &entry).into_result()?;
     *state = next;

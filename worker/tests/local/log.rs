@@ -13,31 +13,31 @@ fn entry(number: u64) -> Proposal {
 
 /// A file of these records and where each of them ends.
 fn written(records: &[&[u64]]) -> (TempDir, Vec<u8>, Vec<u64>) {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut log, state) = Log::open(directory.path()).unwrap();
+    let directory = tempfile::tempdir().expect("a directory of the test's own");
+    let (mut log, state) = Log::open(directory.path()).expect("a directory of the test's own");
     assert_eq!(state, State::default());
     let mut ends = vec![length(directory.path())];
     for numbers in records {
         let entries: Vec<_> = numbers.iter().map(|number| entry(*number)).collect();
-        log.append(&entries).unwrap();
+        log.append(&entries).expect("a directory of the test's own");
         ends.push(length(directory.path()));
     }
-    let bytes = fs::read(directory.path().join("log")).unwrap();
+    let bytes = fs::read(directory.path().join("log")).expect("a directory of the test's own");
     (directory, bytes, ends)
 }
 
 fn length(directory: &Path) -> u64 {
-    fs::metadata(directory.join("log")).unwrap().len()
+    fs::metadata(directory.join("log")).expect("a directory of the test's own").len()
 }
 
 /// What these bytes lead to, and that the log goes on from there.
 fn recovered(bytes: &[u8]) -> Result<u64, LogError> {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("log"), bytes).unwrap();
+    let directory = tempfile::tempdir().expect("a directory of the test's own");
+    fs::write(directory.path().join("log"), bytes).expect("a directory of the test's own");
     let (mut log, state) = Log::open(directory.path())?;
     let found = state.revision();
     assert_eq!(state.now(), Time(found * 1000), "the entries are those that were written");
-    log.append(&[entry(found + 1)]).unwrap();
+    log.append(&[entry(found + 1)]).expect("a directory of the test's own");
     drop(log);
     let (_, state) = Log::open(directory.path())?;
     assert_eq!(state.revision(), found + 1, "what is appended after a tear is kept");

@@ -1,3 +1,4 @@
-//! The local engine: what it keeps, and what it does over a kernel and a runtime in memory.
+//! The local engine: what it keeps, and how it changes.
 
+mod engine;
 mod log;
