@@ -71,6 +71,11 @@ impl CliError {
         }
     }
 
+    /// Whether the reader of our output has gone.
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit code that stands for this outcome.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -200,9 +200,7 @@ fn finish(result: Result<(), CliError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough, such as `head`, is no failure.
-        Err(CliError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
+        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
         Err(error) => {
             error.report(&mut io::stderr().lock());
             ExitCode::from(error.exit_code())

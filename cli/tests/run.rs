@@ -96,6 +96,62 @@ async fn failures_count_as_in_docker() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_started_is_removed_with_rm() {
+    for (words, left) in [(&["run", "-d", "--rm"][..], false), (&["run", "-d"], true)] {
+        let daemon = Daemon::start();
+        daemon.fake.state().refuse_start.push_back(Status::failed_precondition("port in use"));
+        let words: Vec<&str> = words.iter().copied().chain(["rootfs:/srv", "sh"]).collect();
+        assert_eq!(daemon.run(&words).await.code, 125);
+        let removed = format!("rm {} by force", ids());
+        assert_eq!(!daemon.fake.state().deeds.contains(&removed), left, "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn ports_of_a_container_without_a_network_of_its_own() {
+    let daemon = Daemon::start();
+    let found = daemon.run(&["run", "-d", "--net", "host", "-p", "80:80", "rootfs:/", "sh"]).await;
+    assert_eq!(found.code, 0, "{}", found.err);
+    assert!(found.err.contains("warning: published ports are discarded"), "{}", found.err);
+    assert!(daemon.fake.state().runs[0].publish.is_empty());
+    let words = ["run", "-d", "--net", "container:web", "-p", "80:80", "rootfs:/", "sh"];
+    let found = daemon.run(&words).await;
+    assert_eq!(found.code, 125, "{}", found.err);
+    assert_eq!(daemon.fake.state().runs.len(), 1);
+}
+
+#[tokio::test]
+async fn attach_takes_over_output_and_code_of_a_container_that_runs() {
+    let daemon = Daemon::start();
+    let container = |name: &str, status: &str| Container {
+        name: name.into(),
+        status: status.into(),
+        ..Default::default()
+    };
+    daemon.fake.state().containers = vec![container("web", "running"), container("old", "exited")];
+    daemon.fake.state().attached =
+        vec![answer(Answer::Stdout(b"out\n".to_vec())), answer(Answer::ExitCode(4))];
+    for words in [&["attach", "web"][..], &["container", "attach", "web"]] {
+        let found = daemon.run(words).await;
+        assert_eq!((found.code, found.out.as_str()), (4, "out\n"), "{}", found.err);
+    }
+    let found = daemon.run(&["attach", "old"]).await;
+    assert_eq!(
+        (found.code, found.err.as_str()),
+        (1, "error: attach old: the container is exited, not running\nhint: weft start -a old\n")
+    );
+}
+
+#[tokio::test]
+async fn a_state_that_does_not_exist_is_wrong_usage() {
+    let daemon = Daemon::start();
+    let found = daemon.run(&["ps", "--filter", "status=runing"]).await;
+    assert_eq!(found.code, 2, "{}", found.err);
+    assert!(found.err.contains("use created, restarting, running"), "{}", found.err);
+    assert_eq!(daemon.run(&["ps", "--filter", "status=running"]).await.code, 0);
+}
+
+#[tokio::test]
 async fn the_flags_of_the_network_become_endpoints() {
     let spec = asked(
         "run -d --network shop --network-alias a --net-alias b --ip 10.0.0.5 --ip6 fd00::5 \

@@ -195,6 +195,7 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         ("node update x", "required arguments were not provided"),
         ("kill -s FOO x", "\"FOO\" is no signal"),
         ("logs --tail x c", "expected a number or all"),
+        ("stop -t x c", "expected a whole number of seconds"),
         ("daemon --default-address-pool 10.0.0.0/8", "expected base=CIDR,size=N"),
     ];
     for (line, text) in table {

@@ -194,7 +194,8 @@ pub struct LogsArgs {
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// Seconds until it is killed [default: the container's own]
-    #[arg(short = 't', long = "timeout", visible_alias = "time", value_name = "SECONDS")]
+    #[arg(short = 't', long = "timeout", visible_alias = "time", value_name = "SECONDS",
+          value_parser = values::seconds)]
     pub timeout: Option<u32>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,

@@ -149,7 +149,7 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
     pub stop_signal: Option<u32>,
     /// Seconds from that signal to KILL [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub stop_timeout: Option<u32>,
     /// Memory, such as 512m
     #[arg(short, long, value_name = "BYTES", value_parser = values::bytes)]

@@ -309,6 +309,11 @@ pub fn since(text: &str) -> Result<Since, String> {
         .map_err(|_| "expected a time such as 2026-01-02T15:04:05Z or a span such as 10m".into())
 }
 
+/// A whole number of seconds.
+pub fn seconds(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{:?}: expected a whole number of seconds", shown(text)))
+}
+
 /// A signal by number (1 to 64) or name, with or without SIG.
 pub fn signal(text: &str) -> Result<u32, String> {
     if let Ok(number) = text.parse::<u32>() {

@@ -11,9 +11,13 @@ use crate::{
     client::{Client, request_id},
     docker::{self, Trunc},
     error::{CliError, what},
-    output::list,
+    output::{escape::shown, list},
     wire::duration,
 };
+
+/// What a container can be, in Docker's words.
+const STATES: [&str; 7] =
+    ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
 /// `weft ps`
 pub async fn ps(client: &Client, args: &PsArgs, context: &mut Context<'_>) -> Result<(), CliError> {
@@ -21,6 +25,7 @@ pub async fn ps(client: &Client, args: &PsArgs, context: &mut Context<'_>) -> Re
         &args.list.filters,
         &["id", "name", "status", "label", "network", "service", "exited", "ancestor", "health"],
     )?;
+    known_states(&args.list.filters)?;
     let most = if args.latest { Some(1) } else { args.last };
     // A filter by state asks for containers that do not run, as in Docker.
     let by_state = args.list.filters.iter().any(|(key, _)| key == "status" || key == "exited");
@@ -43,6 +48,18 @@ pub async fn ps(client: &Client, args: &PsArgs, context: &mut Context<'_>) -> Re
     let rows: Vec<_> =
         containers.iter().map(|container| docker::container::row(container, now, trunc)).collect();
     list::print(docker::container::COLUMNS, &rows, style(&args.list), context.out)
+}
+
+/// A misspelt state would look like "there is none".
+fn known_states(filters: &[(String, String)]) -> Result<(), CliError> {
+    let mut states = filters.iter().filter(|(key, _)| key == "status").map(|(_, state)| state);
+    match states.find(|state| !STATES.iter().any(|known| known.eq_ignore_ascii_case(state))) {
+        None => Ok(()),
+        Some(state) => {
+            let why = format!("no state {:?}: use {}", shown(state), STATES.join(", "));
+            Err(CliError::usage("--filter", why))
+        }
+    }
 }
 
 fn fits(filters: &Filters, container: &v1::Container) -> bool {
@@ -217,11 +234,15 @@ pub async fn p2p(
         request_id: request_id(),
     };
     let answer = client
-        .ask("p2p", || {
+        .try_ask(|| {
             let (mut stub, request) = (client.containers(), request.clone());
             async move { stub.connect_pair(request).await }
         })
-        .await?;
+        .await
+        .map_err(|status| match status.code() {
+            tonic::Code::Unimplemented => CliError::unsupported("weft", "p2p"),
+            _ => client.refused("p2p", &status),
+        })?;
     for end in &answer.ends {
         context.line(&format!("{} {} {}", end.container_name, end.interface, end.address))?;
     }

@@ -34,6 +34,8 @@ pub async fn exec(
         Ok(0) => Ok(()),
         Ok(code) => Err(CliError::Exit(code)),
         Err(error @ CliError::Exit(_)) => Err(error),
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.is_closed_output() => Err(error),
         Err(error) => {
             error.report(context.err);
             Err(CliError::Exit(EXIT_DAEMON))

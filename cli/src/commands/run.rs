@@ -47,6 +47,8 @@ fn failed(error: Failure, context: &mut Context<'_>) -> Result<(), CliError> {
         Failure::Ours(error @ (CliError::Unreachable { .. } | CliError::Unsupported { .. })) => {
             Err(error)
         }
+        // A reader that has seen enough, such as `head`, is no failure.
+        Failure::Ours(error) if error.is_closed_output() => Err(error),
         Failure::Ours(error) => {
             error.report(context.err);
             Err(CliError::Exit(EXIT_DAEMON))
