@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::epoll::{Epoll, READ, WRITE};
 use crate::sys;
 
-/// Bytes moved at once, and held at most for an end that does not take them.
-const CHUNK: usize = 16 << 10;
+/// Bytes moved at once, and held at most for an end that does not take them: below this the calls cost
+/// more than the copying.
+const CHUNK: usize = 64 << 10;
 /// Chunks moved one way before others get their turn.
 const CHUNKS: usize = 4;
 
@@ -43,6 +44,19 @@ impl End {
         }
         self.pending = Vec::new();
         Ok(true)
+    }
+
+    /// Gives it something while nothing is pending; what it does not take becomes pending.
+    fn give(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.socket.write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if sys::is_for_later(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.pending.extend_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -103,7 +117,7 @@ fn carry(from: &mut End, to: &mut End) -> io::Result<()> {
         }
         match from.socket.read(&mut buffer) {
             Ok(0) => from.read_ended = true,
-            Ok(n) => to.pending.extend_from_slice(&buffer[..n]),
+            Ok(n) => to.give(&buffer[..n])?,
             Err(error) if sys::is_for_later(&error) => break,
             Err(error) => return Err(error),
         }
