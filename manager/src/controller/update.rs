@@ -11,7 +11,7 @@ use weft_model::{
 
 use super::{
     draft::Draft,
-    slots::{self, ended_by_itself, fills, runs},
+    slots::{self, ended_by_itself, fills, is_ending, runs},
 };
 use crate::ids::IdSource;
 
@@ -107,6 +107,10 @@ fn phase(
     let former = filling.iter().find(|task| !current(task)).map(|task| Arc::clone(task));
     let new = filling.iter().find(|task| current(task));
     match (former, new, tasks.first()) {
+        // A successor that was told to end, its node being drained perhaps, must have ended before another.
+        (Some(_), None, _) if tasks.iter().any(|task| is_ending(draft.state(), task)) => {
+            Some((Phase::Changing, None))
+        }
         (former @ Some(_), None, _) => Some((Phase::Former, former)),
         (Some(_), Some(_), _) => Some((Phase::Changing, None)),
         (None, Some(new), _) if runs(new) => Some((Phase::Done, None)),
