@@ -85,7 +85,7 @@ fn fits(filters: &Filters, container: &v1::Container) -> bool {
 
 /// A container without a check has the health `none`.
 fn health(container: &v1::Container) -> &str {
-    container.health.as_ref().map(|health| health.status.as_str()).unwrap_or("none")
+    container.health.as_ref().map_or("none", |health| &health.status)
 }
 
 /// `weft stop`

@@ -303,14 +303,14 @@ fn asked_ports(container: &v1::Container, run: &v1::RunSpec) -> Map<String, Valu
     for port in &run.publish {
         let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
         let last = port.container_port_end.max(port.container_port);
-        for (offset, number) in (port.container_port..=last).enumerate() {
+        for (offset, number) in (0..).zip(port.container_port..=last) {
             let host = match (port.host_port, port.host_port_end.max(port.host_port)) {
                 (0, _) => String::new(),
                 (first, end) if first != end && last == port.container_port => {
                     format!("{first}-{end}")
                 }
                 // Ranges of equal length lead one to one.
-                (first, _) => (first as usize + offset).to_string(),
+                (first, _) => (first + offset).to_string(),
             };
             let binding = json!({"HostIp": port.host_ip, "HostPort": host});
             by_port.entry(format!("{number}/{protocol}")).or_default().push(binding);
