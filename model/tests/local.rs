@@ -509,6 +509,25 @@ fn local_networks_overlap_neither_each_other_nor_a_device() {
 }
 
 #[test]
+fn a_device_has_ipvlan_members_of_one_mode() {
+    let mut world = World::new();
+    let create = |name: &str, parent: &str, mode: &str| {
+        let mut spec = NetworkSpec::new(name, Driver::Ipvlan);
+        spec.options.insert("parent".into(), parent.into());
+        spec.options.insert("mode".into(), mode.into());
+        let number = name.as_bytes()[0];
+        let subnets = vec![subnet(&format!("10.0.{number}.0/24"))];
+        Command::CreateNetwork { id: network(number), spec, vni: None, subnets }
+    };
+    world.make(create("x", "eth0", "l2"));
+    let refusal = world.refusal(create("y", "eth0", "l3"));
+    let wanted = "invalid option parent \"eth0\": network x has it in another ipvlan mode";
+    assert_eq!(refusal, wanted);
+    world.make(create("y", "eth0", "l2"));
+    world.make(create("z", "eth1", "l3"));
+}
+
+#[test]
 fn subnets_are_chosen_clear_of_networks_and_routes() {
     let world = World::with_network();
     let pools = default_pools();

@@ -74,6 +74,7 @@ impl State {
         }
         self.check_vni(spec, vni)?;
         self.check_devices(id, spec)?;
+        self.check_parent(id, spec)?;
         check_some(subnets)?;
         self.check_subnets(id, subnets)?;
         let meta = Meta::new(self.now);
@@ -177,6 +178,28 @@ impl State {
             Some(other) => {
                 let reason = format!("is the device of network {}", other.spec.name);
                 Err(Invalid::new("bridge name", device, reason).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All ipvlan devices on a parent have one mode: one that is made in another changes that of all
+    /// (`ipvlan_set_port_mode`).
+    fn check_parent(&self, id: NetworkId, spec: &NetworkSpec) -> Result<(), Rejected> {
+        let on = |spec: &NetworkSpec| match spec.driver {
+            Driver::Ipvlan => spec.parent().map(ToOwned::to_owned),
+            _ => None,
+        };
+        let Some(parent) = on(spec) else { return Ok(()) };
+        let differs = |other: &&Arc<Network>| {
+            let same = other.id != id && on(&other.spec).as_ref() == Some(&parent);
+            same && other.spec.ipvlan_mode() != spec.ipvlan_mode()
+        };
+        match self.networks().find(differs) {
+            Some(other) => {
+                let reason = format!("network {} has it in another ipvlan mode", other.spec.name);
+                let hint = "give it the same -o mode, or another -o parent";
+                Err(Invalid::new("option parent", parent, reason).hint(hint).into())
             }
             None => Ok(()),
         }
