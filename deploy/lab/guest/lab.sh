@@ -32,6 +32,7 @@ ask() { wait_for 120 cat "/run/told/$1.$2"; } # VM KEY
 
 # Waits until every VM has come here.
 meet() { # KEY
+  local other
   tell "$1"
   for other in $(seq "$VMS"); do
     [ "$other" = "$VM" ] || ask "$other" "$1" >/dev/null
