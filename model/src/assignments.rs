@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher24;
 use crate::{
     id::{AttachmentId, ClusterId, NetworkId, NodeId, ServiceId, TaskId},
     object::{Foreign, Holder, Task},
-    spec::{EndpointMode, Role},
+    spec::{Driver, EndpointMode, IpvlanMode, MacvlanMode, NetworkSpec, Role, Scope},
     state::State,
     task_state::Desired,
 };
@@ -90,14 +90,63 @@ pub struct NodeItem {
 pub struct NetworkItem {
     /// Its name for users.
     pub name: String,
-    /// Its identifier on the wire.
-    pub vni: u32,
+    /// Of an overlay: its identifier on the wire.
+    pub vni: Option<u32>,
     /// Prefix and gateway of each subnet.
     pub subnets: Vec<(IpNet, IpAddr)>,
     /// Has no way out.
     pub internal: bool,
     /// The MTU asked for.
     pub mtu: Option<u32>,
+    /// Of a network that is no overlay: what its members are made on.
+    #[serde(default)]
+    pub segment: Option<Segment>,
+}
+
+/// How a network is on a device that every node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Segment {
+    /// Members with hardware addresses of their own.
+    Macvlan {
+        /// The node's device.
+        parent: String,
+        /// How members of one node reach each other.
+        mode: MacvlanMode,
+    },
+    /// Members under the device's hardware address.
+    Ipvlan {
+        /// The node's device.
+        parent: String,
+        /// What members are told apart by.
+        mode: IpvlanMode,
+    },
+}
+
+impl Segment {
+    /// That of a network of the cluster; none if it is an overlay.
+    fn of(spec: &NetworkSpec) -> Option<Self> {
+        let parent = spec.parent().filter(|_| spec.on_segment())?.to_owned();
+        match spec.driver {
+            Driver::Macvlan => Some(Self::Macvlan { parent, mode: spec.macvlan_mode() }),
+            Driver::Ipvlan => Some(Self::Ipvlan { parent, mode: spec.ipvlan_mode() }),
+            Driver::Overlay | Driver::Bridge | Driver::Host | Driver::Null | Driver::Ovs => None,
+        }
+    }
+
+    /// The driver's word on the command line.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Macvlan { .. } => Driver::Macvlan.word(),
+            Self::Ipvlan { .. } => Driver::Ipvlan.word(),
+        }
+    }
+
+    /// The node's device.
+    pub fn parent(&self) -> &str {
+        match self {
+            Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } => parent,
+        }
+    }
 }
 
 /// A service with a name on such a network.
@@ -255,13 +304,16 @@ impl State {
             .collect();
         for network in here.iter().filter_map(|id| self.network(*id)) {
             // Networks of one node are no concern of the cluster's.
-            let Some(vni) = network.vni else { continue };
+            if network.spec.scope() == Scope::Local {
+                continue;
+            }
             let item = NetworkItem {
                 name: network.spec.name.clone(),
-                vni,
+                vni: network.vni,
                 subnets: network.subnets.iter().map(|s| (s.cidr, s.gateway)).collect(),
                 internal: network.spec.internal,
                 mtu: network.spec.mtu(),
+                segment: Segment::of(&network.spec),
             };
             items.insert(Key::Network(network.id), Item::Network(item));
         }

@@ -10,7 +10,13 @@ use std::{
 
 use weft_ipam::{overlaps, vni};
 
-use crate::{id::NetworkId, object::Holder, state::State, task_state::TaskState};
+use crate::{
+    id::NetworkId,
+    object::Holder,
+    spec::{Driver, Scope},
+    state::State,
+    task_state::TaskState,
+};
 
 /// An invariant that does not hold, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +55,17 @@ impl State {
                     found.push(format!("VNI {vni} is out of range"));
                 }
             }
-            if network.vni.is_some() != self.cluster().is_some() {
-                found.push(format!("network {} is in the wrong state", network.spec.name));
+            let name = &network.spec.name;
+            if (network.spec.scope() == Scope::Cluster) != self.cluster().is_some() {
+                found.push(format!("network {name} is in the wrong state"));
+            }
+            let driver = network.spec.driver;
+            let shared = matches!(driver, Driver::Overlay | Driver::Macvlan | Driver::Ipvlan);
+            if self.cluster().is_some() && !shared {
+                found.push(format!("network {name} of driver {} is shared", driver.word()));
+            }
+            if network.vni.is_some() != (driver == Driver::Overlay) {
+                found.push(format!("network {name} is no overlay and has a VNI, or lacks one"));
             }
             for subnet in &network.subnets {
                 if subnets.iter().any(|other| overlaps(*other, subnet.cidr)) {

@@ -249,7 +249,7 @@ pub struct Network {
     pub meta: Meta,
     /// The user's words.
     pub spec: NetworkSpec,
-    /// Of an overlay: its identifier on the wire.
+    /// Of an overlay, and of nothing else: its identifier on the wire.
     pub vni: Option<u32>,
     /// Its subnets, of either family; at least one, but for `host` and `none`.
     pub subnets: Vec<Subnet>,

@@ -9,13 +9,14 @@ use proptest::prelude::*;
 use weft_model::{
     AttachmentId, Cluster, ClusterId, Command, Desired, Digest, Named, NetworkId, NodeId, Proposal,
     Rejected, RequestId, ServiceId, State, TaskId, TaskState, Time,
+    assignments::{Item, Key, Segment},
     command::{Force, NewAttachment, NewForeign, NewNode, TaskReport, UpdateKind},
     object::{
         ClusterSpec, ExtraToken, Meta, NodeDescription, NodeState, Slot, Stuck, Subnet, Tokens,
     },
     spec::{
-        Availability, ContainerSpec, EndpointMode, Mode, NetworkSpec, NetworkUse, NodeSpec, Role,
-        ServiceSpec,
+        Availability, ContainerSpec, Driver, EndpointMode, MacvlanMode, Mode, NetworkSpec,
+        NetworkUse, NodeSpec, PoolSpec, Role, Scope, ServiceSpec,
     },
 };
 
@@ -103,6 +104,29 @@ fn subnets() -> impl Strategy<Value = Vec<Subnet>> {
         }
     });
     prop::collection::vec(one, 0..3)
+}
+
+/// Networks on devices of the nodes, and some that only look so.
+fn on_segment() -> impl Strategy<Value = NetworkSpec> {
+    let driver = prop::sample::select(vec![
+        Driver::Macvlan,
+        Driver::Macvlan,
+        Driver::Ipvlan,
+        Driver::Ipvlan,
+        Driver::Bridge,
+        Driver::Overlay,
+    ]);
+    (few(), driver, prop::option::weighted(0.9, Just(Scope::Cluster))).prop_map(
+        |(name, driver, scope)| {
+            let mut spec = NetworkSpec { scope, ..NetworkSpec::new(&format!("net{name}"), driver) };
+            spec.attachable = name % 3 != 0;
+            if matches!(driver, Driver::Macvlan | Driver::Ipvlan) {
+                spec.options.insert("parent".into(), "eth0".into());
+                spec.pools.push(PoolSpec::of("10.0.0.0/16".parse().unwrap()));
+            }
+            spec
+        },
+    )
 }
 
 fn service_spec() -> impl Strategy<Value = ServiceSpec> {
@@ -229,6 +253,10 @@ fn tries() -> impl Strategy<Value = Try> {
             spec.attachable = name % 3 != 0;
             Command::CreateNetwork { id: network(id), spec, vni: Some(vni), subnets }
         }),
+        2 => (few(), on_segment(), prop::option::weighted(0.2, 65_536u32..65_540), subnets())
+            .prop_map(|(id, spec, vni, subnets)| {
+                Command::CreateNetwork { id: network(id), spec, vni, subnets }
+            }),
         1 => few().prop_map(|id| Command::RemoveNetwork { id: network(id) }),
     ];
     let tasks = prop_oneof![
@@ -517,4 +545,65 @@ fn a_machine_that_left_may_join_again() {
     assert!(joined.is_ok());
     assert_eq!(nodes, [node(0), node(2)], "its former self is out");
     assert_eq!(violations, vec![]);
+}
+
+#[test]
+fn a_network_on_a_segment_has_no_vni_and_tells_nodes_its_device() {
+    let mut state = started();
+    let mut index = 1;
+    let mut apply = |state: &mut State, command: Command| {
+        index += 1;
+        let proposal = Proposal { request: None, now: Time(index), commands: vec![command] };
+        state.apply(index, &proposal).into_result().map(drop)
+    };
+    let cidr: ipnet::IpNet = "10.99.0.0/24".parse().unwrap();
+    let subnet = Subnet {
+        cidr,
+        gateway: "10.99.0.254".parse().unwrap(),
+        range: "10.99.0.128/26".parse().unwrap(),
+        auxiliary: Default::default(),
+        cursor: None,
+        resting: Default::default(),
+    };
+    let mut spec = NetworkSpec::new("lan", Driver::Macvlan);
+    (spec.scope, spec.attachable) = (Some(Scope::Cluster), true);
+    spec.options.insert("parent".into(), "eth0".into());
+    spec.options.insert("macvlan_mode".into(), "private".into());
+    spec.pools.push(PoolSpec::of(cidr));
+    let create = |spec: &NetworkSpec, vni| {
+        let (spec, subnets) = (spec.clone(), vec![subnet.clone()]);
+        Command::CreateNetwork { id: network(1), spec, vni, subnets }
+    };
+    let refused = apply(&mut state, create(&spec, Some(65_536))).unwrap_err().to_string();
+    assert!(refused.contains("is no overlay"), "{refused}");
+    let bridge = NetworkSpec { scope: None, ..NetworkSpec::new("lan", Driver::Bridge) };
+    let refused = apply(&mut state, create(&bridge, None)).unwrap_err().to_string();
+    assert!(refused.contains("driver bridge is of scope local"), "{refused}");
+    apply(&mut state, create(&spec, None)).unwrap();
+    let foreign = NewForeign {
+        id: foreign_id(1),
+        network: network(1),
+        node: node(0),
+        name: "a".into(),
+        aliases: vec![],
+        service: None,
+        addresses: state.choose_addresses(network(1)).unwrap(),
+    };
+    assert_eq!(foreign.addresses, ["10.99.0.128".parse::<IpAddr>().unwrap()]);
+    apply(&mut state, Command::AttachForeign { foreign }).unwrap();
+    let items = state.assignments(node(0)).items;
+    let Item::Network(item) = &items[&Key::Network(network(1))] else { panic!("{items:?}") };
+    let segment = Segment::Macvlan { parent: "eth0".into(), mode: MacvlanMode::Private };
+    assert_eq!((item.vni, &item.segment), (None, &Some(segment)));
+    assert_eq!(state.check(), vec![]);
+}
+
+#[test]
+fn a_network_of_before_scopes_could_be_given_has_that_of_its_driver() {
+    for (driver, scope) in [(Driver::Overlay, Scope::Cluster), (Driver::Macvlan, Scope::Local)] {
+        let mut old = serde_json::to_value(NetworkSpec::new("n", driver)).unwrap();
+        assert!(old.as_object_mut().unwrap().remove("scope").is_some());
+        let read: NetworkSpec = serde_json::from_value(old).unwrap();
+        assert_eq!(read.scope(), scope);
+    }
 }

@@ -681,9 +681,15 @@ fn a_damaged_state_is_noticed() {
             }),
         ),
         (
-            "in the wrong state",
+            "is no overlay and has a VNI",
             Box::new(|s| {
                 s["networks"][network(DEFAULT).to_string()]["vni"] = json!(65_536);
+            }),
+        ),
+        (
+            "in the wrong state",
+            Box::new(|s| {
+                s["networks"][network(DEFAULT).to_string()]["spec"]["scope"] = json!("Cluster");
             }),
         ),
     ];

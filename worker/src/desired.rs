@@ -11,15 +11,15 @@ use weft_dns::{Elsewhere, NetworkNames, Synced, Zones};
 use weft_model::{
     Assignments, AttachmentId, NetworkId, ServiceId, Task, TaskId,
     assignments::{
-        ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, ServiceItem, Visibility,
-        label_key,
+        ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, Segment, ServiceItem,
+        Visibility, label_key,
     },
     object::{Foreign, Holder},
-    spec::EndpointMode,
+    spec::{Driver, EndpointMode, IpvlanMode as IpvlanWish, MacvlanMode as MacvlanWish},
 };
 use weft_overlay::{
-    Dataplane, Kind, NetnsRef, Network, NetworkKey, Overlay, Port, Remote, Sandbox, Subnet,
-    Underlay,
+    Dataplane, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode, NetnsRef, Network, NetworkKey,
+    Overlay, Place, Port, Remote, Report, Sandbox, Subnet, Underlay, kernel::KernelError,
 };
 
 /// What only this node knows of a sandbox: where its namespace is.
@@ -135,7 +135,7 @@ impl<'a> Sorted<'a> {
         let networks = self
             .networks
             .iter()
-            .map(|(id, network)| (NetworkKey::Vni(network.vni), self.network(node, *id, network)))
+            .map(|(id, network)| (network_key(*id, network), self.network(node, *id, network)))
             .collect();
         let sandboxes = sandboxes
             .iter()
@@ -146,11 +146,6 @@ impl<'a> Sorted<'a> {
     }
 
     fn network(&self, node: &NodeItem, id: NetworkId, item: &NetworkItem) -> Network {
-        let others = || {
-            self.endpoints
-                .values()
-                .filter(move |member| member.network == id && member.node != node.id)
-        };
         Network {
             id: id.to_string(),
             subnets: item
@@ -160,16 +155,34 @@ impl<'a> Sorted<'a> {
                 .collect(),
             internal: item.internal,
             mtu: item.mtu,
-            kind: Kind::Overlay(Overlay {
-                remotes: others()
-                    .map(|member| Remote {
-                        addresses: member.addresses.clone(),
-                        mac: weft_overlay::Mac(member.mac),
-                        vtep: member.vtep,
-                    })
-                    .collect(),
-                peers: others().map(|member| member.vtep).collect(),
-            }),
+            kind: match &item.segment {
+                None => Kind::Overlay(self.overlay(node, id)),
+                // The segment itself finds its members.
+                Some(Segment::Macvlan { parent, mode }) => {
+                    Kind::Macvlan(Macvlan { parent: Some(parent.clone()), mode: macvlan(*mode) })
+                }
+                Some(Segment::Ipvlan { parent, mode }) => {
+                    Kind::Ipvlan(Ipvlan { parent: Some(parent.clone()), mode: ipvlan(*mode) })
+                }
+            },
+        }
+    }
+
+    fn overlay(&self, node: &NodeItem, id: NetworkId) -> Overlay {
+        let others = || {
+            self.endpoints
+                .values()
+                .filter(move |member| member.network == id && member.node != node.id)
+        };
+        Overlay {
+            remotes: others()
+                .map(|member| Remote {
+                    addresses: member.addresses.clone(),
+                    mac: weft_overlay::Mac(member.mac),
+                    vtep: member.vtep,
+                })
+                .collect(),
+            peers: others().map(|member| member.vtep).collect(),
         }
     }
 
@@ -185,10 +198,11 @@ impl<'a> Sorted<'a> {
                 mac: weft_overlay::Mac(endpoint.mac),
                 addresses: with_prefixes(&endpoint.addresses, network),
                 default_gateway: local.default_gateway && !network.internal,
-                // By key: whatever the order of the interfaces, the lowest VNI leads outside.
+                // By key: whatever the order of the interfaces, the lowest VNI leads outside, and
+                // a network without one only where there is none.
                 rank: 0,
             };
-            attachments.insert(NetworkKey::Vni(network.vni), port);
+            attachments.insert(network_key(endpoint.network, network), port);
             self.add_vips(endpoint.network, &mut vips);
         }
         Sandbox {
@@ -285,6 +299,73 @@ impl<'a> Sorted<'a> {
     /// VTEPs this node should hear from.
     pub fn members(&self) -> BTreeSet<IpAddr> {
         self.cluster.map(|cluster| cluster.members.clone()).unwrap_or_default()
+    }
+}
+
+/// Why sandboxes are not as wanted, by their keys. A device of this node that is not there is told
+/// with the network that is on it; `name_of` names a network by its ID.
+pub(crate) fn troubles(
+    desired: &Dataplane,
+    report: &Report,
+    name_of: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, String> {
+    let mut troubles = report.troubled();
+    for failure in &report.failed {
+        let (Place::Sandbox(key), KernelError::NoLink { name: missing }) =
+            (&failure.op.place, &failure.error)
+        else {
+            continue;
+        };
+        let on = |network: &NetworkKey| {
+            let network = desired.networks.get(network)?;
+            let (driver, parent) = match &network.kind {
+                Kind::Macvlan(macvlan) => (Driver::Macvlan, &macvlan.parent),
+                Kind::Ipvlan(ipvlan) => (Driver::Ipvlan, &ipvlan.parent),
+                Kind::Overlay(_) | Kind::Bridge(_) | Kind::Ovs(_) => return None,
+            };
+            (parent.as_ref() == Some(missing)).then(|| {
+                let name = name_of(&network.id).unwrap_or_else(|| network.id.clone());
+                format!("{} network {name}: no device {missing}", driver.word())
+            })
+        };
+        let networks = desired.sandboxes.get(key).map(|sandbox| sandbox.attachments.keys());
+        if let Some(why) = networks.and_then(|mut networks| networks.find_map(on)) {
+            troubles.insert(key.clone(), why);
+        }
+    }
+    troubles
+}
+
+/// What the data plane knows a network of the cluster by.
+pub(crate) fn network_key(id: NetworkId, item: &NetworkItem) -> NetworkKey {
+    item.vni.map_or_else(|| key_without_vni(id), NetworkKey::Vni)
+}
+
+/// What it knows a network without a VNI by, this node's or the cluster's.
+pub(crate) fn key_without_vni(id: NetworkId) -> NetworkKey {
+    let (digits, mut first) = (id.short(), [0; 6]);
+    for (byte, at) in first.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).expect("an ID is hex digits");
+    }
+    NetworkKey::Local(first)
+}
+
+/// A mode of macvlan in the data plane's terms.
+pub(crate) fn macvlan(mode: MacvlanWish) -> MacvlanMode {
+    match mode {
+        MacvlanWish::Bridge => MacvlanMode::Bridge,
+        MacvlanWish::Private => MacvlanMode::Private,
+        MacvlanWish::Vepa => MacvlanMode::Vepa,
+        MacvlanWish::Passthru => MacvlanMode::Passthru,
+    }
+}
+
+/// A mode of ipvlan in the data plane's terms.
+pub(crate) fn ipvlan(mode: IpvlanWish) -> IpvlanMode {
+    match mode {
+        IpvlanWish::L2 => IpvlanMode::L2,
+        IpvlanWish::L3 => IpvlanMode::L3,
+        IpvlanWish::L3s => IpvlanMode::L3s,
     }
 }
 

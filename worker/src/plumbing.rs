@@ -16,7 +16,7 @@ use weft_model::{Assignments, State, object::Holder};
 use weft_overlay::{Completeness, Dataplane, Report, Scope};
 
 use crate::{
-    desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of},
+    desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of, troubles},
     local::{self, Defaults},
 };
 
@@ -257,7 +257,8 @@ impl<K: HostKernel> Loop<K> {
                 tracing::info!(objects = repaired, first, "put back what was found changed");
             }
             self.publish_names(&seen, &sorted, own.as_ref());
-            self.tell(&seen, &report, repaired);
+            let troubles = troubles(&desired, &report, |id| seen.name_of(&sorted, id));
+            self.tell(&seen, &report, &troubles, repaired);
             let wait = if report.is_settled() {
                 settled = Some(desired);
                 retry = RETRY;
@@ -327,8 +328,13 @@ impl<K: HostKernel> Loop<K> {
         }
     }
 
-    fn tell(&self, seen: &Seen, report: &Report, repaired: usize) {
-        let troubled = report.troubled();
+    fn tell(
+        &self,
+        seen: &Seen,
+        report: &Report,
+        troubled: &BTreeMap<String, String>,
+        repaired: usize,
+    ) {
         let revision = seen.assignments.revision;
         self.told.send_modify(|standing| {
             standing.looks += 1;
@@ -357,6 +363,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// What users call a network, the cluster's or this node's.
+    fn name_of(&self, sorted: &Sorted<'_>, id: &str) -> Option<String> {
+        let id = id.parse().ok()?;
+        let shared = sorted.networks.get(&id).map(|network| network.name.clone());
+        let own = || Some(self.own.as_ref()?.0.network(id)?.spec.name.clone());
+        shared.or_else(own)
+    }
+
     fn own<'a>(
         &'a self,
         sorted: &'a Sorted<'a>,

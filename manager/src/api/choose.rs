@@ -31,7 +31,10 @@ pub(super) fn subnets(
     let given = |pool: &&PoolSpec| pool.subnet.is_some();
     for pool in spec.pools.iter().filter(given) {
         if let Some(cidr) = pool.subnet {
-            refuse_used(state, cidr)?;
+            // The prefix of the nodes' own segment is a route of each of them.
+            if !spec.on_segment() {
+                refuse_used(state, cidr)?;
+            }
             chosen.push(subnet(cidr, pool));
         }
     }

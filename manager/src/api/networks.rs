@@ -32,11 +32,12 @@ impl NetworkService for Api {
             // A name that is taken is the clearer refusal than a subnet that overlaps.
             refuse_taken(state, &spec.name)?;
             let cluster = cluster(state)?;
-            let vni = choose::vni(state, &cluster).map_err(|error| refused(&error))?;
+            let vni = (!spec.on_segment()).then(|| choose::vni(state, &cluster)).transpose();
+            let vni = vni.map_err(|error| refused(&error))?;
             let subnets =
                 choose::subnets(state, &cluster, &spec).map_err(|error| refused(&error))?;
             let id = NetworkId::from_bytes(ids.bytes());
-            Ok(Command::CreateNetwork { id, spec: spec.clone(), vni: Some(vni), subnets })
+            Ok(Command::CreateNetwork { id, spec: spec.clone(), vni, subnets })
         };
         let (id, state) = manager.decide(name, choice).await?;
         let network = resolve::network(&state, &id)?;

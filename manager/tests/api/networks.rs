@@ -137,6 +137,33 @@ async fn a_full_pool_says_what_is_in_the_way() {
 }
 
 #[tokio::test]
+async fn a_network_on_the_segment_of_the_nodes_is_on_a_route_of_theirs() {
+    let mut node = Node::first().await;
+    node.description.used_prefixes = [("10.99.0.0/24").parse().unwrap()].into();
+    let _session = node.session(&node).await.unwrap();
+    let mut client = NetworkServiceClient::new(node.local());
+    let lan = |scope: &str, subnets: &[&str]| NetworkSpec {
+        driver: "macvlan".into(),
+        scope: scope.into(),
+        options: [("parent".to_owned(), "eth0".to_owned())].into(),
+        ..with_subnets("lan", subnets)
+    };
+    let mut refusal =
+        async |spec| refused(create(&mut client, spec, "").await, Code::InvalidArgument);
+    let (what, hint) = refusal(lan("cluster", &[])).await;
+    assert!(what.contains("the prefix of their segment") && hint.contains("--gateway"), "{what}");
+    let (what, hint) = refusal(lan("", &["10.99.0.0/24"])).await;
+    assert!(what.contains("of scope cluster") && hint == "give --scope cluster", "{what} {hint}");
+    let bridge = NetworkSpec { driver: "bridge".into(), ..lan("cluster", &["10.99.0.0/24"]) };
+    let (what, _) = refusal(bridge).await;
+    assert!(what.contains("overlay, macvlan or ipvlan"), "{what}");
+    let made = create(&mut client, lan("cluster", &["10.99.0.0/24"]), "").await.unwrap();
+    assert_eq!((made.vni, made.spec.unwrap().scope.as_str()), (0, "cluster"));
+    let over = with_subnets("over", &["10.99.0.128/25"]);
+    refused(create(&mut client, over, "").await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
 async fn networks_made_at_once_do_not_collide_and_are_found_by_prefix() {
     // More than there are hex digits: two IDs begin with the same one.
     const MANY: usize = 17;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
 };
 
@@ -74,6 +75,12 @@ impl Scope {
     }
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 impl Driver {
     /// The word on the command line.
     pub fn word(self) -> &'static str {
@@ -88,7 +95,7 @@ impl Driver {
         }
     }
 
-    /// Whose its networks are.
+    /// Whose its networks are if the user does not say.
     pub fn scope(self) -> Scope {
         match self {
             Self::Overlay => Scope::Cluster,
@@ -96,6 +103,23 @@ impl Driver {
                 Scope::Local
             }
         }
+    }
+
+    /// Checks that its networks may be of this scope.
+    ///
+    /// # Errors
+    /// When they may not, with those that may.
+    pub fn check_scope(self, scope: Scope) -> Result<(), Invalid> {
+        let either = matches!(self, Self::Macvlan | Self::Ipvlan);
+        if either || scope == self.scope() {
+            return Ok(());
+        }
+        let reason = format!("a network of driver {} is of scope {}", self.word(), self.scope());
+        let hint = match scope {
+            Scope::Local => "use -d bridge, macvlan, ipvlan or ovs",
+            Scope::Cluster => "use -d overlay, macvlan or ipvlan",
+        };
+        Err(Invalid::new("--scope", scope, reason).hint(hint))
     }
 }
 
@@ -131,6 +155,9 @@ pub struct NetworkSpec {
     pub ipv6: bool,
     /// Subnets asked for.
     pub pools: Vec<PoolSpec>,
+    /// Whose it is, where that is not what its driver says.
+    #[serde(default)]
+    pub scope: Option<Scope>,
 }
 
 impl NetworkSpec {
@@ -150,12 +177,13 @@ impl NetworkSpec {
             attachable: false,
             ipv6: false,
             pools: Vec::new(),
+            scope: None,
         }
     }
 
-    /// Whose it is: the driver says.
+    /// Whose it is.
     pub fn scope(&self) -> Scope {
-        self.driver.scope()
+        self.scope.unwrap_or(self.driver.scope())
     }
 
     /// Whether it is one of those that every node has, and nobody can make or remove.
@@ -202,6 +230,7 @@ impl NetworkSpec {
 
     fn check_body(&self) -> Result<(), Invalid> {
         check_label_count(&self.labels)?;
+        self.driver.check_scope(self.scope())?;
         self.check_options()?;
         self.pools.iter().try_for_each(PoolSpec::check)?;
         for (index, pool) in self.pools.iter().enumerate() {
@@ -212,7 +241,25 @@ impl NetworkSpec {
                 return Err(Invalid::new("--subnet", subnet, reason));
             }
         }
-        Ok(())
+        if self.on_segment() { self.check_segment() } else { Ok(()) }
+    }
+
+    /// The prefixes of a physical segment are what its routers say: none can be chosen for it.
+    fn check_segment(&self) -> Result<(), Invalid> {
+        let given = |v6: bool| {
+            let mut subnets = self.pools.iter().filter_map(|pool| pool.subnet);
+            subnets.any(|subnet| subnet.addr().is_ipv6() == v6)
+        };
+        let why = if self.pools.iter().any(|pool| pool.subnet.is_none()) || self.pools.is_empty() {
+            "a network on devices of the nodes has the prefix of their segment"
+        } else if self.ipv6 && !given(true) {
+            "--ipv6 needs the IPv6 prefix of the segment"
+        } else {
+            return Ok(());
+        };
+        let hint = "give what is on the wire, and a part that nobody else gives out: \
+                    --subnet CIDR --gateway IP --ip-range CIDR";
+        Err(Invalid::new("--subnet", "", why).hint(hint))
     }
 
     pub(super) fn check_mtu(&self, value: &str) -> Result<(), Invalid> {
@@ -368,6 +415,38 @@ mod tests {
             spec.pools.push(pool);
             assert!(refused(&spec).contains(reason), "{}", refused(&spec));
         }
+    }
+
+    #[test]
+    fn only_what_is_on_the_wire_joins_a_segment() {
+        let mut spec = NetworkSpec::new("lan", Driver::Macvlan);
+        assert_eq!((spec.scope(), spec.check()), (Scope::Local, Ok(())));
+        spec.scope = Some(Scope::Cluster);
+        assert!(refused(&spec).contains("option parent"), "{}", refused(&spec));
+        spec.options.insert("parent".into(), "eth0".into());
+        assert!(refused(&spec).contains("has the prefix of their segment"));
+        spec.pools.push(pool("10.99.0.0/24"));
+        assert_eq!(spec.check(), Ok(()));
+        spec.ipv6 = true;
+        assert!(refused(&spec).contains("--ipv6 needs"));
+        spec.pools.push(pool("fd00::/64"));
+        assert_eq!(spec.check(), Ok(()));
+        spec.pools.push(PoolSpec::default());
+        assert!(refused(&spec).contains("--subnet"));
+    }
+
+    #[test]
+    fn each_driver_has_its_scopes() {
+        let check = |driver: Driver, scope| {
+            let spec = NetworkSpec { scope: Some(scope), ..NetworkSpec::new("n", driver) };
+            spec.check().unwrap_err()
+        };
+        let error = check(Driver::Bridge, Scope::Cluster);
+        let reason = "invalid --scope \"cluster\": a network of driver bridge is of scope local";
+        assert_eq!(error.to_string(), reason);
+        assert_eq!(error.hint.unwrap(), "use -d overlay, macvlan or ipvlan");
+        assert_eq!(check(Driver::Ovs, Scope::Cluster).field, "--scope");
+        assert_eq!(check(Driver::Overlay, Scope::Local).field, "--scope");
     }
 
     #[test]

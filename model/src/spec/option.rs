@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Driver, Invalid, NetworkSpec, check_device};
+use serde::{Deserialize, Serialize};
+
+use super::{Driver, Invalid, NetworkSpec, Scope, check_device};
 
 /// Largest number of a VLAN (IEEE 802.1Q; 0 and 4095 are reserved).
 const VLAN_MAX: u16 = 4094;
@@ -20,7 +22,7 @@ const IPVLAN_MODE: &[&str] = &["mode", "ipvlan_mode"];
 const BRIDGE: &[&str] = &["bridge"];
 
 /// How devices on a parent reach each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MacvlanMode {
     /// Directly.
     #[default]
@@ -43,7 +45,7 @@ impl MacvlanMode {
 }
 
 /// What ipvlan devices look at to tell packets apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum IpvlanMode {
     /// Frames, with broadcast.
     #[default]
@@ -124,6 +126,12 @@ impl NetworkSpec {
         self.option(PARENT)
     }
 
+    /// Whether it is the cluster's and on devices of the nodes: its members reach each other by the
+    /// physical segment that those are on.
+    pub fn on_segment(&self) -> bool {
+        self.scope() == Scope::Cluster && matches!(self.driver, Driver::Macvlan | Driver::Ipvlan)
+    }
+
     /// Of macvlan.
     pub fn macvlan_mode(&self) -> MacvlanMode {
         let word = self.option_of(Driver::Macvlan, MACVLAN_MODE);
@@ -175,6 +183,11 @@ impl NetworkSpec {
         if self.driver == Driver::Ovs && self.ovs_bridge().is_none() {
             return Err(Invalid::new("option bridge", "", "an ovs network needs one")
                 .hint("name an Open vSwitch bridge that is there: -o bridge=NAME"));
+        }
+        if self.on_segment() && self.parent().is_none() {
+            let reason = "a network of scope cluster needs one: it joins what is on the wire";
+            return Err(Invalid::new("option parent", "", reason)
+                .hint("name a device that the nodes have: -o parent=eth0"));
         }
         if self.macvlan_mode() == MacvlanMode::Passthru && self.parent().is_none() {
             return Err(Invalid::new("option mode", "passthru", "needs a parent")

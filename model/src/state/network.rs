@@ -141,7 +141,7 @@ impl State {
         Err(Rejected::Forbidden {
             what: format!("network {} cannot be made in the cluster", spec.name),
             why: format!("a network of driver {} is of scope local", spec.driver.word()),
-            hint: "use -d overlay".to_owned(),
+            hint: "use -d overlay, or macvlan or ipvlan with --scope cluster".to_owned(),
         })
     }
 
@@ -152,13 +152,18 @@ impl State {
             Err(Rejected::Forbidden { what, why, hint })
         };
         let Some(vni) = vni else {
-            return match spec.scope() {
-                Scope::Local => Ok(()),
-                Scope::Cluster => refused("the overlay has no VNI".to_owned(), "none was chosen"),
+            return match spec.driver {
+                Driver::Overlay => refused("the overlay has no VNI".to_owned(), "none was chosen"),
+                Driver::Bridge
+                | Driver::Host
+                | Driver::Null
+                | Driver::Macvlan
+                | Driver::Ipvlan
+                | Driver::Ovs => Ok(()),
             };
         };
-        if spec.scope() == Scope::Local {
-            let why = "the network is of this node alone";
+        if spec.driver != Driver::Overlay {
+            let why = "the network is no overlay";
             return refused(format!("VNI {vni} cannot be used"), why);
         }
         let in_range = (vni::FIRST..=vni::LAST).contains(&vni);

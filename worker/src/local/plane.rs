@@ -13,11 +13,11 @@ use weft_dns::{
 use weft_model::{
     Container, ContainerId, Network as Object, NetworkId, State,
     object::{Endpoint, Holder, PortBinding},
-    spec::{Driver, IpvlanMode as IpvlanWish, MacvlanMode as MacvlanWish, NetworkMode, Protocol},
+    spec::{Driver, NetworkMode, Protocol},
 };
 use weft_overlay::{
-    Bridge, Dataplane, HostPolicy, Ipvlan, IpvlanMode, Kind, Mac, Macvlan, MacvlanMode, NetnsRef,
-    Network, NetworkKey, Opening, Ovs, Port, Publish, Sandbox, Subnet, names,
+    Bridge, Dataplane, HostPolicy, Ipvlan, Kind, Mac, Macvlan, NetnsRef, Network, NetworkKey,
+    Opening, Ovs, Port, Publish, Sandbox, Subnet, names,
 };
 
 use super::{
@@ -26,7 +26,10 @@ use super::{
     files::{has_names, network_has_names},
 };
 use crate::{
-    desired::{LocalSandbox, LocalSandboxes, Sorted, key_of, with_prefixes},
+    desired::{
+        LocalSandbox, LocalSandboxes, Sorted, ipvlan, key_of, key_without_vni, macvlan,
+        network_key, with_prefixes,
+    },
     plumbing::Resolving,
 };
 
@@ -80,20 +83,11 @@ impl Own<'_> {
             Driver::Bridge => Kind::Bridge(self.bridge(network)),
             Driver::Macvlan => Kind::Macvlan(Macvlan {
                 parent: spec.parent().map(ToOwned::to_owned),
-                mode: match spec.macvlan_mode() {
-                    MacvlanWish::Bridge => MacvlanMode::Bridge,
-                    MacvlanWish::Private => MacvlanMode::Private,
-                    MacvlanWish::Vepa => MacvlanMode::Vepa,
-                    MacvlanWish::Passthru => MacvlanMode::Passthru,
-                },
+                mode: macvlan(spec.macvlan_mode()),
             }),
             Driver::Ipvlan => Kind::Ipvlan(Ipvlan {
                 parent: spec.parent().map(ToOwned::to_owned),
-                mode: match spec.ipvlan_mode() {
-                    IpvlanWish::L2 => IpvlanMode::L2,
-                    IpvlanWish::L3 => IpvlanMode::L3,
-                    IpvlanWish::L3s => IpvlanMode::L3s,
-                },
+                mode: ipvlan(spec.ipvlan_mode()),
             }),
             Driver::Ovs => {
                 let bridge = spec.ovs_bridge().map(ToOwned::to_owned);
@@ -156,7 +150,7 @@ impl Own<'_> {
                         default_gateway: !network.internal,
                         rank,
                     };
-                    attachments.insert(NetworkKey::Vni(network.vni), port);
+                    attachments.insert(network_key(item.network, network), port);
                     self.sorted.add_vips(item.network, &mut vips);
                 }
                 false => {
@@ -325,11 +319,7 @@ fn described(network: &Object, kind: Kind) -> Network {
 
 /// What the data plane knows a network of this node by.
 pub fn key(id: NetworkId) -> NetworkKey {
-    let (digits, mut first) = (id.short(), [0; 6]);
-    for (byte, at) in first.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).expect("an ID is hex digits");
-    }
-    NetworkKey::Local(first)
+    key_without_vni(id)
 }
 
 /// The device of a bridge network of ours.

@@ -49,10 +49,11 @@ fn network(name: &str, subnets: &[(&str, &str)], internal: bool) -> Item {
     let subnet = |(cidr, gateway): &(&str, &str)| (cidr.parse().expect("cidr"), address(gateway));
     Item::Network(NetworkItem {
         name: name.to_owned(),
-        vni: 4096,
+        vni: Some(4096),
         subnets: subnets.iter().map(subnet).collect(),
         internal,
         mtu: None,
+        segment: None,
     })
 }
 
