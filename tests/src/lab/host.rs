@@ -321,6 +321,16 @@ impl Host {
         more.map(|dir| dir.display().to_string()).filter(|dir| dir.contains("weft-")).collect()
     }
 
+    /// All processes of this host, the one that holds its namespaces too.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        self.cgroups.processes()
+    }
+
+    /// The process that holds this host's namespaces.
+    pub(super) fn holder(&self) -> u32 {
+        self.space.pid()
+    }
+
     /// Waits for `time` at most until `look` is satisfied.
     #[track_caller]
     pub fn eventually<T>(

@@ -1,5 +1,6 @@
 //! One lab: the directory, the switch and the hosts of one test.
 
+mod alone;
 pub mod cgroup;
 pub mod command;
 pub mod container;
