@@ -3,12 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use weft_manager::Manager;
 use weft_model::{State, Task, TaskId, object::NodeState, spec::UpdateOrder};
 
 use super::trace::Trace;
+
+/// How long a write may take: so much older may the state be that a decision was taken on.
+const WRITING: Duration = Duration::from_secs(5);
 
 /// The states seen so far, by revision. Clones share them.
 #[derive(Clone)]
@@ -128,8 +132,8 @@ fn may_be_followed(state: &State, task: &Task, next: &Task) -> bool {
         return !task.is_live() || is_replaced(state, task, next);
     };
     let given_up = state.node(node).is_none_or(|node| {
-        // One that has changed since may have been down when the decision was taken.
-        node.state == NodeState::Down || node.since >= next.meta.created
+        // One that has come back a moment ago was away when the decision was taken.
+        node.state == NodeState::Down || node.since + WRITING >= next.meta.created
     });
     task.status.state.is_final() || given_up || is_replaced(state, task, next)
 }
