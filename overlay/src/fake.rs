@@ -9,7 +9,7 @@ use crate::dataplane::MacvlanMode;
 use crate::dataplane::NetnsRef;
 use crate::kernel::{Kernel, KernelError, Look, Observation, route};
 use crate::lower::Facts;
-use crate::names::{self, ALIAS_PREFIX};
+use crate::names::{self, ALIAS_PREFIX, Mac};
 use crate::op::{Op, Verb};
 use crate::plane::{
     self, Fdb, Integrity, Link, LinkKind, Object, Objects, Place, Plane, Set, Setting, put,
@@ -112,6 +112,12 @@ impl FakeKernel {
         let exists = self.objects(place).contains_key(&object.key());
         match object {
             Object::Link(name, link) => self.add_link(place, name, link),
+            Object::Switch { .. } if exists => Err(refused(libc::EEXIST)),
+            Object::Switch { network: None, .. } => Err(refused(libc::ENOENT)),
+            Object::Switch { name, mac, .. } => {
+                put(self.objects(place), object.clone());
+                self.add_device(place, name, *mac)
+            }
             Object::Rule(_) | Object::Fdb(Fdb::Copy { .. }) if exists => Err(refused(libc::EEXIST)),
             Object::Element(_) if exists => match self.objects(place).get(&object.key()) {
                 Some(old) if old == object => Ok(()),
@@ -164,6 +170,8 @@ impl FakeKernel {
             | Object::Rule(_)
             | Object::Passage(_)
             | Object::Barrier { .. }
+            | Object::SwitchPort { .. }
+            | Object::Switch { .. }
             | Object::Address(..)
             | Object::Fdb(_)
             | Object::Neighbour { .. } => {}
@@ -199,6 +207,25 @@ impl FakeKernel {
             put(objects, Object::Link(peer.clone(), half_made(&Link { kind, ..link.clone() })));
         }
         self.configure(place, name, link)
+    }
+
+    /// The device of a switch.
+    fn add_device(
+        &mut self,
+        place: &Place,
+        name: &str,
+        mac: Option<Mac>,
+    ) -> Result<(), KernelError> {
+        let link = Link {
+            kind: LinkKind::Internal,
+            alias: String::new(),
+            mac,
+            mtu: crate::mtu::ETHERNET,
+            master: None,
+            port: None,
+            up: false,
+        };
+        self.add_link(place, name, &link)
     }
 
     /// The device that a link is made on is there, and is shared.
@@ -276,6 +303,14 @@ impl FakeKernel {
         match object {
             Object::Flows { vip, backend } => self.forgotten.push((*vip, *backend)),
             Object::Datagrams { host, port } => self.forgotten_ports.push((*host, *port)),
+            Object::Switch { name, .. } => {
+                let gone = self.objects(place).remove(&object.key());
+                gone.ok_or(refused(libc::ENOENT))?;
+                self.remove_link(place, name);
+                self.objects(place).retain(|_, object| {
+                    !matches!(object, Object::SwitchPort { bridge, .. } if bridge == name)
+                });
+            }
             Object::Link(name, _) => {
                 if plane::link(self.objects(place), name).is_none() {
                     return Err(refused(libc::ENODEV));

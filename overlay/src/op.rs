@@ -87,6 +87,21 @@ impl fmt::Display for Op {
             Object::Barrier { table, net } => {
                 write!(f, "ip route {verb} prohibit {net} table {table} protocol {PROTOCOL}")
             }
+            Object::Switch { name, network, mac } => match (&self.verb, network) {
+                (Verb::Remove, _) => write!(f, "ovs-vsctl del-br {name}"),
+                (_, None) => write!(f, "ovs-vsctl br-exists {name}"),
+                (_, Some(network)) => {
+                    write!(f, "ovs-vsctl add-br {name} -- set Bridge {name}")?;
+                    mac.map_or(Ok(()), |mac| write!(f, " other_config:hwaddr={mac}"))?;
+                    write!(f, " external_ids:weft={network}")
+                }
+            },
+            Object::SwitchPort { name, bridge, .. } => match self.verb {
+                Verb::Remove => write!(f, "ovs-vsctl del-port {name}"),
+                Verb::Add | Verb::AddPair { .. } | Verb::Change => {
+                    write!(f, "ovs-vsctl add-port {bridge} {name}")
+                }
+            },
             Object::Link(name, link) => write_link(f, &self.verb, name, link),
             Object::Sysctl(path, setting) => {
                 write!(f, "sysctl -w {}='{}'", path.replace('/', "."), setting.text())
@@ -171,7 +186,7 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &LinkKind) -> fmt::Result {
             let mode = format!("{mode:?}").to_lowercase();
             write!(f, " link {parent} type ipvlan mode {mode}")
         }
-        LinkKind::Loopback | LinkKind::Foreign => Ok(()),
+        LinkKind::Loopback | LinkKind::Internal | LinkKind::Foreign => Ok(()),
     }
 }
 
@@ -214,6 +229,10 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
     match (wanted, observed) {
         (Object::Sysctl(_, wanted), Object::Sysctl(_, observed)) => wanted.met_by(observed),
         (Object::Table(..), Object::Table(_, integrity)) => *integrity == Integrity::Intact,
+        // An administrator's may be anybody's.
+        (Object::Switch { network, .. }, Object::Switch { network: observed, .. }) => {
+            network.is_none() || network == observed
+        }
         (Object::Link(_, wanted), Object::Link(_, observed)) => {
             // A flag the kernel does not know cannot be wanted of it.
             let known = |port: PortFlags| PortFlags {

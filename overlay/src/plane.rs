@@ -49,8 +49,12 @@ pub enum Key {
     Rule(Rule),
     /// A route with no device.
     Barrier(u32, IpNet),
+    /// An Open vSwitch bridge; its device comes with it.
+    Switch(String),
     /// A link, ordered by what it needs: bridges, then their ports.
     Link(LinkOrder, String),
+    /// A port of an Open vSwitch bridge, by its link.
+    SwitchPort(String),
     /// A kernel parameter, by its path below /proc/sys.
     Sysctl(String),
     /// An address on a link.
@@ -86,8 +90,28 @@ pub enum Object {
         /// What it keeps out.
         net: IpNet,
     },
+    /// An Open vSwitch bridge.
+    Switch {
+        /// Its name, and that of its device.
+        name: String,
+        /// The network it was made for. `None`: an administrator's, never made and never removed.
+        network: Option<String>,
+        /// What its device is given when it is made.
+        mac: Option<Mac>,
+    },
     /// A network device.
     Link(String, Link),
+    /// A port of an Open vSwitch bridge. It outlives its link, and the daemon's memory of it is then wrong.
+    SwitchPort {
+        /// The link.
+        name: String,
+        /// The bridge.
+        bridge: String,
+        /// The key of the sandbox behind it: by this it is known as ours.
+        sandbox: String,
+        /// Whether its link is there and has been taken in.
+        works: bool,
+    },
     /// A kernel parameter below /proc/sys.
     Sysctl(String, Setting),
     /// An address on a link.
@@ -260,7 +284,9 @@ impl Object {
             Object::Passage(family) => Key::Passage(*family),
             Object::Rule(rule) => Key::Rule(rule.clone()),
             Object::Barrier { table, net } => Key::Barrier(*table, *net),
+            Object::Switch { name, .. } => Key::Switch(name.clone()),
             Object::Link(name, link) => Key::Link(link.kind.order(), name.clone()),
+            Object::SwitchPort { name, .. } => Key::SwitchPort(name.clone()),
             Object::Sysctl(path, _) => Key::Sysctl(path.clone()),
             Object::Address(link, net) => Key::Address(link.clone(), *net),
             Object::Fdb(Fdb::Tunnel { link, mac, .. }) => Key::Fdb(link.clone(), *mac, None),
@@ -281,6 +307,7 @@ impl Object {
             Object::Address(link, _)
             | Object::Neighbour { link, .. }
             | Object::Route { link, .. }
+            | Object::SwitchPort { name: link, .. }
             | Object::Fdb(Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. }) => vec![link],
             Object::Fdb(Fdb::Behind { bridge, port, .. }) => vec![bridge, port],
             Object::Sysctl(path, _) => path
@@ -295,6 +322,7 @@ impl Object {
             | Object::Passage(_)
             | Object::Rule(_)
             | Object::Barrier { .. }
+            | Object::Switch { .. }
             | Object::Link(..)
             | Object::Flows { .. }
             | Object::Datagrams { .. } => vec![],

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dataplane::{Dataplane, NetnsRef};
 use crate::kernel::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook};
 use crate::lower::{
-    Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside, wired_to,
+    Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside, switches, wired_to,
+    without_switches,
 };
 use crate::op::Op;
 use crate::plan::plan;
@@ -174,7 +175,13 @@ impl<K: Kernel> Driver<K> {
     ) -> Option<(Wanted, Observation)> {
         let vtep = desired.underlay.as_ref().map(|underlay| underlay.vtep);
         let sysctls = host_parameters(desired);
-        let host = Some(HostLook { vtep, links: host_links(desired), sysctls });
+        let host = Some(HostLook {
+            vtep,
+            links: host_links(desired),
+            sysctls,
+            switches: switches(desired),
+            thorough: *scope == Scope::Full,
+        });
         let mut seen = self.kernel.observe(&Look { host, sandboxes: BTreeMap::new() });
         report.unreachable = seen.errors.clone();
         if !seen.plane.places.contains_key(&Place::Host) {
@@ -182,6 +189,9 @@ impl<K: Kernel> Driver<K> {
         }
         report.foreign_drop = seen.facts.foreign_drop && !desired.networks.is_empty();
         let mut wanted = outside(desired, seen.facts);
+        if let Some(error) = &seen.switch_error {
+            without_switches(&mut wanted, desired, &error.to_string());
+        }
         let sandboxes = self.sandboxes_to_see(desired, &mut wanted, &seen, scope);
         let within = self.kernel.observe(&Look { host: None, sandboxes });
         seen.plane.places.extend(within.plane.places);
@@ -247,7 +257,7 @@ fn affected(failed: &[Failure], wanted: &Wanted) -> BTreeMap<String, String> {
     let mut affected = BTreeMap::new();
     for failure in failed.iter().filter(|failure| failure.op.place == Place::Host) {
         let names = match &failure.op.object {
-            Object::Link(name, _) => vec![name.as_str()],
+            Object::Link(name, _) | Object::Switch { name, .. } => vec![name.as_str()],
             Object::Element(element) => {
                 let names = element.key.iter().filter_map(|field| match field {
                     Field::Name(name) => Some(name.as_str()),

@@ -144,7 +144,7 @@ impl NetworkSpec {
         word.and_then(|word| find(&IpvlanMode::ALL, word)).unwrap_or_default()
     }
 
-    /// Of ovs: the bridge, which is there already.
+    /// Of ovs: an administrator's bridge, which is there already; none is one of our own.
     pub fn ovs_bridge(&self) -> Option<&str> {
         self.option_of(Driver::Ovs, BRIDGE)
     }
@@ -180,10 +180,6 @@ impl NetworkSpec {
     }
 
     fn check_needed(&self) -> Result<(), Invalid> {
-        if self.driver == Driver::Ovs && self.ovs_bridge().is_none() {
-            return Err(Invalid::new("option bridge", "", "an ovs network needs one")
-                .hint("name an Open vSwitch bridge that is there: -o bridge=NAME"));
-        }
         if self.on_segment() && self.parent().is_none() {
             let reason = "a network of scope cluster needs one: it joins what is on the wire";
             return Err(Invalid::new("option parent", "", reason)
@@ -376,7 +372,6 @@ mod tests {
             (Driver::Macvlan, "mode", "passthru", "needs a parent"),
             (Driver::Ipvlan, "ipvlan_mode", "bridge", "must be l2, l3 or l3s"),
             (Driver::Ipvlan, "macvlan_mode", "bridge", "unknown for driver ipvlan"),
-            (Driver::Ovs, "mtu", "1500", "needs one"),
             (Driver::Overlay, "encrypted", "", "not available"),
             (Driver::Overlay, "parent", "eth0", "unknown for driver overlay: must be mtu, com."),
         ];

@@ -166,6 +166,9 @@ pub enum IpvlanMode {
 /// Members as ports of an Open vSwitch bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ovs {
-    /// Its name. Where it is missing it is made, and then ours.
+    /// Its name.
     pub bridge: String,
+    /// Whether it is ours to make and to remove. `false`: an administrator's, as with
+    /// [`Bridge::owned`].
+    pub owned: bool,
 }

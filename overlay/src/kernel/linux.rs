@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::netns::Netns;
 use super::nft::compile::{self, Skeletons};
 use super::nft::{element, family, foreign, ruleset};
+use super::ovs::Switches;
 use super::route::{self, Indexes};
 use super::socket::Socket;
 use super::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook, sysctl};
@@ -25,6 +26,7 @@ pub struct LinuxKernel {
     host: Sockets,
     sandboxes: BTreeMap<String, Inside>,
     skeletons: Arc<Skeletons>,
+    switches: Switches,
 }
 
 /// The sockets into one namespace, and what is known of its links.
@@ -83,7 +85,13 @@ impl LinuxKernel {
     pub fn open() -> Result<Self, KernelError> {
         let home = Netns::current()?;
         let skeletons = Arc::new(compile::compile()?);
-        Ok(Self { home, host: Sockets::open()?, sandboxes: BTreeMap::new(), skeletons })
+        Ok(Self {
+            home,
+            host: Sockets::open()?,
+            sandboxes: BTreeMap::new(),
+            skeletons,
+            switches: Switches::default(),
+        })
     }
 
     /// The netlink ports our own changes carry, by namespace id (`None`: the host's).
@@ -115,6 +123,11 @@ impl LinuxKernel {
         seen.facts.underlay_mtu = links.underlay_mtu;
         seen.facts.no_ipv6 = !sysctl::has_ipv6();
         self.look_at_others(&mut objects, &mut seen.facts)?;
+        let switches = self.switches.look(look, links.switched);
+        match switches {
+            Ok(switches) => switches.into_iter().for_each(|object| put(&mut objects, object)),
+            Err(error) => seen.switch_error = Some(error),
+        }
         Ok(objects)
     }
 
@@ -139,7 +152,7 @@ impl LinuxKernel {
     }
 
     fn look_inside(&mut self, key: &str, look: &SandboxLook) -> Result<Objects, KernelError> {
-        let Self { home, host, sandboxes, skeletons } = self;
+        let Self { home, host, sandboxes, skeletons, .. } = self;
         let moved =
             |inside: &Inside| look.netns.as_ref().is_some_and(|netns| *netns != inside.reference);
         if sandboxes.get(key).is_none_or(moved) {

@@ -15,6 +15,7 @@ pub(crate) mod conntrack;
 pub mod linux;
 pub(crate) mod netns;
 pub(crate) mod nft;
+pub(crate) mod ovs;
 pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sys;
@@ -56,6 +57,10 @@ pub struct HostLook {
     pub links: BTreeSet<String>,
     /// Kernel parameters to read, below /proc/sys.
     pub sysctls: BTreeSet<String>,
+    /// The Open vSwitch bridges that are wanted.
+    pub switches: BTreeSet<String>,
+    /// Whether to ask Open vSwitch though nothing seems to have changed: asking takes a process.
+    pub thorough: bool,
 }
 
 /// What to look at in a sandbox.
@@ -76,6 +81,8 @@ pub struct Observation {
     pub plane: Plane,
     /// What else the wanted plane depends on; set when the host was looked at.
     pub facts: Facts,
+    /// Why Open vSwitch could not be asked, where it was to be.
+    pub switch_error: Option<KernelError>,
     /// Why places are absent: the host (`None`) or a sandbox.
     pub errors: BTreeMap<Option<String>, KernelError>,
 }
@@ -137,6 +144,12 @@ pub enum KernelError {
     #[error("nft: {message}")]
     Nft {
         /// What it printed.
+        message: String,
+    },
+    /// Open vSwitch could not be asked, or refused.
+    #[error("{message}")]
+    Switch {
+        /// Why.
         message: String,
     },
     /// An operation makes no sense for its object; a bug in the planner.

@@ -105,7 +105,9 @@ impl Watcher {
         .map_err(fail)?;
         let netfilter = listen(libc::NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map_err(fail)?;
         let (sender, receiver) = watch::channel(0);
-        let (stopped, stop) = nix::unistd::pipe().map_err(|errno| fail(errno.into()))?;
+        // A program that somebody starts must not hold it open.
+        let (stopped, stop) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| fail(errno.into()))?;
         let thread = std::thread::Builder::new().name("weft-kernel-watch".to_owned());
         let thread = thread.spawn(move || hear(&[route, netfilter], &stopped, &dirty, &sender));
         let thread = Some(thread.map_err(fail)?);

@@ -47,7 +47,8 @@ fn forwarding(host: &mut Objects, dataplane: &Dataplane) {
         return;
     }
     let has = |v6: bool| {
-        let routed = |kind: &Kind| matches!(kind, Kind::Overlay(_) | Kind::Bridge(_));
+        let routed =
+            |kind: &Kind| matches!(kind, Kind::Overlay(_) | Kind::Bridge(_) | Kind::Ovs(_));
         let networks = dataplane.networks.values().filter(|network| routed(&network.kind));
         let mut subnets = networks.flat_map(|network| &network.subnets);
         subnets.any(|subnet| subnet.gateway.is_ipv6() == v6)

@@ -163,6 +163,27 @@ pub(crate) fn wired_to<'a>(
     ends.map(|end| &end.sandbox).filter(move |other| *other != key)
 }
 
+/// The Open vSwitch bridges that are wanted.
+pub(crate) fn switches(dataplane: &Dataplane) -> BTreeSet<String> {
+    let networks = dataplane.networks.values();
+    networks.filter_map(|network| network::switch(network).map(|ovs| ovs.bridge.clone())).collect()
+}
+
+/// Open vSwitch could not be asked: what it has is left as it is, and its networks' sandboxes are told.
+pub(crate) fn without_switches(wanted: &mut Wanted, dataplane: &Dataplane, why: &str) {
+    for (key, sandbox) in &dataplane.sandboxes {
+        let networks = sandbox.attachments.keys().filter_map(|on| dataplane.networks.get(on));
+        if networks.filter_map(network::switch).next().is_some() {
+            wanted.refused.insert(key.clone(), why.to_owned());
+        }
+    }
+    if let Some(host) = wanted.plane.places.get_mut(&Place::Host) {
+        host.retain(|_, object| {
+            !matches!(object, Object::Switch { .. } | Object::SwitchPort { .. })
+        });
+    }
+}
+
 /// The kernel parameters of the host that may be wanted, whatever the facts.
 pub(crate) fn host_parameters(dataplane: &Dataplane) -> BTreeSet<String> {
     let mut host = Objects::new();

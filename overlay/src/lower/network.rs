@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::{Facts, network_mtu, put_all};
-use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Remote};
+use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Ovs, Remote};
 use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE};
 use crate::plane::{
     Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction,
@@ -55,7 +55,19 @@ pub(super) fn lower(
             put(host, inside(&bridge.device));
             openings(host, bridge);
         }
-        Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => {}
+        Kind::Ovs(ovs) if ovs.owned => {
+            let link = Link { kind: LinkKind::Internal, ..bridge_link(network, mtu) };
+            let (name, owner) = (ovs.bridge.clone(), Some(network.id.clone()));
+            put(host, Object::Switch { name: name.clone(), network: owner, mac: link.mac });
+            put(host, Object::Link(name, link));
+            gateways(host, &ovs.bridge, network);
+            walls(host, &ovs.bridge, network, facts);
+            put_all(host, (!network.internal).then(|| masquerade(&ovs.bridge)));
+        }
+        Kind::Ovs(ovs) => {
+            put(host, Object::Switch { name: ovs.bridge.clone(), network: None, mac: None });
+        }
+        Kind::Macvlan(_) | Kind::Ipvlan(_) => {}
     }
 }
 
@@ -64,7 +76,8 @@ pub(super) fn bridge(key: NetworkKey, network: &Network) -> Option<String> {
     match &network.kind {
         Kind::Overlay(_) => Some(names::bridge(key)),
         Kind::Bridge(bridge) => Some(bridge.device.clone()),
-        Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => None,
+        Kind::Ovs(ovs) => Some(ovs.bridge.clone()),
+        Kind::Macvlan(_) | Kind::Ipvlan(_) => None,
     }
 }
 
@@ -72,9 +85,18 @@ pub(super) fn bridge(key: NetworkKey, network: &Network) -> Option<String> {
 pub(super) fn borrowed(network: &Network) -> Option<String> {
     match &network.kind {
         Kind::Bridge(bridge) if !bridge.owned => Some(bridge.device.clone()),
+        Kind::Ovs(ovs) if !ovs.owned => Some(ovs.bridge.clone()),
         Kind::Bridge(_) | Kind::Overlay(_) | Kind::Macvlan(_) | Kind::Ipvlan(_) | Kind::Ovs(_) => {
             None
         }
+    }
+}
+
+/// The Open vSwitch bridge of a network of that kind.
+pub(super) fn switch(network: &Network) -> Option<&Ovs> {
+    match &network.kind {
+        Kind::Ovs(ovs) => Some(ovs),
+        Kind::Overlay(_) | Kind::Bridge(_) | Kind::Macvlan(_) | Kind::Ipvlan(_) => None,
     }
 }
 

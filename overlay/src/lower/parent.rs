@@ -44,13 +44,6 @@ pub(super) fn lower(
     let members = dataplane.sandboxes.iter();
     let members = members.filter(|(_, sandbox)| sandbox.attachments.contains_key(&key));
     let members: Vec<&String> = members.map(|(member, _)| member).collect();
-    if let Kind::Ovs(ovs) = &network.kind {
-        for member in members {
-            let why = format!("Open vSwitch bridges ({}) are not supported yet", ovs.bridge);
-            wanted.refused.insert(member.clone(), why);
-        }
-        return;
-    }
     let Some(parent) = name(key, network) else { return };
     // The last user takes the device along.
     if members.is_empty() {
@@ -93,9 +86,9 @@ pub(super) fn member(key: NetworkKey, network: &Network) -> Option<LinkKind> {
 /// Whether the members have MACs of their own; a passthru member has its parent's.
 pub(super) fn has_own_mac(network: &Network) -> bool {
     match &network.kind {
-        Kind::Overlay(_) | Kind::Bridge(_) => true,
+        Kind::Overlay(_) | Kind::Bridge(_) | Kind::Ovs(_) => true,
         Kind::Macvlan(macvlan) => macvlan.mode != MacvlanMode::Passthru,
-        Kind::Ipvlan(_) | Kind::Ovs(_) => false,
+        Kind::Ipvlan(_) => false,
     }
 }
 

@@ -53,7 +53,10 @@ pub(super) fn outside(
         let reflected = facts.foreign_forward
             && port.addresses.iter().any(|net| published.contains(&net.addr()));
         let flags = PortFlags { hairpin: reflected, ..port_flags(network, port) };
-        outer_end(host, &outer, &bridge, network, port, mtu, flags);
+        match network::switch(network) {
+            Some(_) => switch_end(host, key, &outer, &bridge, network, mtu),
+            None => outer_end(host, &outer, &bridge, network, port, mtu, flags),
+        }
         if network::borrowed(network).is_none() {
             neighbours(host, &bridge, port);
         }
@@ -164,6 +167,37 @@ fn outer_end(
             }
         }
     }
+}
+
+/// The same on an Open vSwitch bridge. The bridge learns who is behind which port, and our tables do not see
+/// what it forwards.
+fn switch_end(
+    host: &mut Objects,
+    key: &str,
+    name: &str,
+    bridge: &str,
+    network: &Network,
+    mtu: u32,
+) {
+    let link = Link {
+        kind: LinkKind::Veth,
+        alias: names::alias(&network.id),
+        mac: None,
+        mtu,
+        master: None,
+        port: None,
+        up: true,
+    };
+    put(host, Object::Link(name.to_owned(), link));
+    put(
+        host,
+        Object::SwitchPort {
+            name: name.to_owned(),
+            bridge: bridge.to_owned(),
+            sandbox: key.to_owned(),
+            works: true,
+        },
+    );
 }
 
 /// The IPv6 neighbours of a bridge. It cannot ask for them on behalf of what it forwards: that takes a

@@ -91,13 +91,15 @@ fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
         Object::Element(_) => (1, None),
         Object::Passage(_) | Object::Rule(_) => (2, None),
         Object::Barrier { .. } => (3, None),
-        Object::Link(_, link) => (4, Some(link.kind.order())),
-        Object::Sysctl(..) => (5, None),
-        Object::Address(..) => (6, None),
-        Object::Fdb(_) => (7, None),
-        Object::Neighbour { .. } => (8, None),
-        Object::Route { .. } => (9, None),
-        Object::Flows { .. } | Object::Datagrams { .. } => (10, None),
+        Object::Switch { .. } => (4, None),
+        Object::Link(_, link) => (5, Some(link.kind.order())),
+        Object::SwitchPort { .. } => (6, None),
+        Object::Sysctl(..) => (7, None),
+        Object::Address(..) => (8, None),
+        Object::Fdb(_) => (9, None),
+        Object::Neighbour { .. } => (10, None),
+        Object::Route { .. } => (11, None),
+        Object::Flows { .. } | Object::Datagrams { .. } => (12, None),
     }
 }
 
@@ -150,6 +152,8 @@ fn is_owners(object: &Object, borrowed: &str) -> bool {
         | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
+        | Object::Switch { .. }
+        | Object::SwitchPort { .. }
         | Object::Sysctl(..)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => false,
@@ -181,7 +185,17 @@ fn break_links(world: &mut Plane, wanted: &Wanted, completeness: Completeness, o
     for (place, name) in doomed {
         let Some(objects) = world.places.get_mut(&place) else { continue };
         let Some(link) = plane::link(objects, &name).cloned() else { continue };
+        // A port whose link is made anew goes first, or it keeps what it knew of the old one.
+        ops.extend(
+            objects
+                .get(&Key::SwitchPort(name.clone()))
+                .map(|port| Op::remove(place.clone(), port.clone())),
+        );
         plane::remove_link(objects, &name);
+        // It goes with its switch.
+        if link.kind == LinkKind::Internal {
+            continue;
+        }
         if let LinkKind::Stub { peer } = &link.kind {
             plane::remove_link(objects, peer);
         }
@@ -256,6 +270,7 @@ fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
         Object::Link(..) | Object::Sysctl(..) | Object::Flows { .. } | Object::Datagrams { .. } => {
             None
         }
+        Object::Switch { network: None, .. } => None,
         // They go with their table.
         Object::Element(element) if !has_table(want, element.set.table()) => None,
         Object::Table(..)
@@ -263,6 +278,8 @@ fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
         | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
+        | Object::Switch { .. }
+        | Object::SwitchPort { .. }
         | Object::Address(..)
         | Object::Fdb(_)
         | Object::Neighbour { .. }
@@ -294,12 +311,14 @@ fn change(
         (Object::Link(name, link), None) => {
             changes.extend(new_link(place, name, link, wanted, world));
         }
-        // A map's element has no "replace": out and in, in one transaction.
-        (Object::Element(_), Some(old)) => {
+        // A map's element has no "replace": out and in, in one transaction. A port of a switch forgets its old
+        // link only by being away.
+        (Object::Element(_) | Object::SwitchPort { .. }, Some(old)) => {
             removals.push(Op::remove(place.clone(), old.clone()));
             changes.push(Op::add(place.clone(), object.clone()));
         }
-        (Object::Table(..), Some(_)) | (_, None) => {
+        // A stranger's bridge of a name of ours is not taken over: making it fails, and says why.
+        (Object::Table(..) | Object::Switch { .. }, Some(_)) | (_, None) => {
             changes.push(Op::add(place.clone(), object.clone()));
         }
         (_, Some(_)) => changes.push(Op::change(place.clone(), object.clone())),
@@ -337,6 +356,11 @@ fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Pla
             false => Op::change(place.clone(), object),
         }),
         LinkKind::Inner { .. } => Some(Op::change(place.clone(), object)),
+        LinkKind::Internal => {
+            let host = wanted.plane.places.get(place)?;
+            let made = host.contains_key(&Key::Switch(name.to_owned()));
+            made.then(|| Op::change(place.clone(), object))
+        }
         LinkKind::Cable => cable(place, name, object, wanted, world),
         LinkKind::Loopback | LinkKind::Foreign => None,
         LinkKind::Veth => {

@@ -75,6 +75,8 @@ pub enum LinkKind {
     },
     /// One end of a wire between two sandboxes.
     Cable,
+    /// The device of an Open vSwitch bridge; it comes and goes with the bridge.
+    Internal,
     /// Something else that has one of our names.
     Foreign,
 }
@@ -114,6 +116,7 @@ impl LinkKind {
         match self {
             LinkKind::Loopback
             | LinkKind::Bridge
+            | LinkKind::Internal
             | LinkKind::Vlan { .. }
             | LinkKind::Stub { .. } => LinkOrder::First,
             LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,

@@ -6,6 +6,7 @@ mod cost;
 mod egress;
 mod lab;
 mod life;
+mod ovs;
 mod parent;
 mod publish;
 mod reach;

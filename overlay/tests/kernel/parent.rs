@@ -80,7 +80,7 @@ fn a_parent_that_is_missing_or_cannot_be_is_trouble_with_a_name() {
     let missing = lab.local(1, LAN, macvlan(Some("nope0"), MacvlanMode::Bridge));
     let two = lab.local(2, LAN, ipvlan);
     let tagged = lab.local(3, LAN, macvlan(Some("up0.10"), MacvlanMode::Bridge));
-    let ovs = lab.local(4, LAN, Kind::Ovs(Ovs { bridge: "ovs0".into() }));
+    let ovs = lab.local(4, LAN, Kind::Ovs(Ovs { bridge: "ovs0".into(), owned: false }));
     let _a = lab.join("a", &[(missing, "eth0", &["192.0.2.50/24"], 0)]);
     let _b = lab.join("b", &[(two, "eth0", &["192.0.2.51/24"], 0)]);
     let _c = lab.join("c", &[(tagged, "eth0", &["192.0.2.52/24"], 0)]);
@@ -88,7 +88,7 @@ fn a_parent_that_is_missing_or_cannot_be_is_trouble_with_a_name() {
     let report = lab.nodes[0].look(Completeness::Complete, Scope::Full);
     let troubled = report.troubled();
     assert!(troubled["a"].contains("no link nope0"), "{}", troubled["a"]);
-    assert!(troubled["d"].contains("ovs0"), "{}", troubled["d"]);
+    assert!(troubled["d"].contains("Open vSwitch"), "{}", troubled["d"]);
     assert!(!report.is_settled());
     let has = |kind: &str| {
         let make = format!("ip link add link up0 name probe type {kind} && ip link del probe");

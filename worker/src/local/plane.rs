@@ -90,9 +90,10 @@ impl Own<'_> {
                 mode: ipvlan(spec.ipvlan_mode()),
             }),
             Driver::Ovs => {
-                let bridge = spec.ovs_bridge().map(ToOwned::to_owned);
-                let bridge = bridge.unwrap_or_else(|| names::bridge(key(network.id)));
-                Kind::Ovs(Ovs { bridge })
+                let theirs = spec.ovs_bridge().map(ToOwned::to_owned);
+                let owned = theirs.is_none();
+                let bridge = theirs.unwrap_or_else(|| names::bridge(key(network.id)));
+                Kind::Ovs(Ovs { bridge, owned })
             }
             Driver::Overlay | Driver::Host | Driver::Null => return None,
         })

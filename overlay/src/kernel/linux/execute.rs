@@ -42,6 +42,10 @@ pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
             Class::Nft => nft(kernel, ops, run, &mut results),
             Class::Sysctl => sysctls(kernel, ops, run, &mut results),
             Class::Flows => flows(kernel, ops, run, &mut results),
+            Class::Switch => {
+                let outcome = kernel.switches.execute(&ops[run.clone()]);
+                run.zip(outcome).for_each(|(index, result)| results[index] = result);
+            }
             Class::Route => {
                 for index in run {
                     route(kernel, index, &ops[index], &mut pending, &mut results);
@@ -96,6 +100,7 @@ enum Class {
     Nft,
     Sysctl,
     Flows,
+    Switch,
     Route,
 }
 
@@ -104,6 +109,7 @@ fn class(object: &Object) -> Class {
         Object::Table(..) | Object::Element(_) | Object::Passage(_) => Class::Nft,
         Object::Sysctl(..) => Class::Sysctl,
         Object::Flows { .. } | Object::Datagrams { .. } => Class::Flows,
+        Object::Switch { .. } | Object::SwitchPort { .. } => Class::Switch,
         Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Link(..)
@@ -277,7 +283,9 @@ fn references(object: &Object) -> Vec<String> {
         | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
+        | Object::Switch { .. }
         | Object::Link(..)
+        | Object::SwitchPort { .. }
         | Object::Sysctl(..)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => vec![],
@@ -443,7 +451,9 @@ fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
         Object::Table(..)
         | Object::Element(_)
         | Object::Passage(_)
+        | Object::Switch { .. }
         | Object::Link(..)
+        | Object::SwitchPort { .. }
         | Object::Sysctl(..)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => return Err(KernelError::Senseless { op: op.to_string() }),

@@ -82,6 +82,7 @@ pub(crate) fn parent(kind: &LinkKind) -> Option<&str> {
         | LinkKind::Inner { .. }
         | LinkKind::Stub { .. }
         | LinkKind::Cable
+        | LinkKind::Internal
         | LinkKind::Foreign => None,
     }
 }

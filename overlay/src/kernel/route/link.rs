@@ -30,6 +30,8 @@ pub(crate) struct RawLink {
     /// Index of a veth's other end, in the namespace that end is in.
     peer: Option<u32>,
     kind: String,
+    /// Whether Open vSwitch holds it: as a port of its kernel module, or open in its own process.
+    switched: bool,
     vxlan: Option<(u32, Option<IpAddr>, u16, bool)>,
     /// What a vlan, macvlan or ipvlan device is.
     child: Option<child::Child>,
@@ -59,6 +61,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         master: None,
         peer: None,
         kind: String::new(),
+        switched: flags & libc::IFF_PROMISC as u32 != 0,
         vxlan: None,
         child: None,
         port: None,
@@ -91,6 +94,11 @@ fn parse_info(link: &mut RawLink, info: &[u8]) {
     let data = attribute(info, 0, IFLA_INFO_DATA);
     link.child = data.and_then(|data| child::parse(&link.kind, data));
     let slave = attribute(info, 0, IFLA_INFO_SLAVE_KIND).map(get_text);
+    if slave.as_deref() == Some("openvswitch") {
+        // Its master is the kernel module, the same for all bridges.
+        link.switched = true;
+        link.master = None;
+    }
     if slave.as_deref() == Some("bridge") {
         link.port = attribute(info, 0, IFLA_INFO_SLAVE_DATA).map(parse_port);
     }
@@ -118,6 +126,11 @@ fn parse_port(data: &[u8]) -> PortFlags {
         hairpin: on(IFLA_BRPORT_MODE),
         locked: attribute(data, 0, IFLA_BRPORT_LOCKED).map(|value| value == [1]),
     }
+}
+
+/// Which links there are and which of them Open vSwitch holds: what a look at its own records depends on.
+pub(crate) fn switched(dump: &[RawLink]) -> BTreeSet<(String, u32, bool)> {
+    dump.iter().map(|raw| (raw.name.clone(), raw.index, raw.switched)).collect()
 }
 
 /// All indexes of a namespace.
@@ -190,13 +203,19 @@ fn value(raw: &RawLink, all: &Indexes, parents: &Indexes, veth: LinkKind) -> Lin
         }
         _ if raw.loopback => LinkKind::Loopback,
         ("bridge", _) => LinkKind::Bridge,
+        // Of the kernel module, or of the daemon's own datapath.
+        ("openvswitch" | "tun", _) => LinkKind::Internal,
         ("veth", _) => veth,
         ("vxlan", Some((vni, Some(local), port, false))) => LinkKind::Vxlan { vni, local, port },
         _ => LinkKind::Foreign,
     };
     let pinned = matches!(
         kind,
-        LinkKind::Bridge | LinkKind::Inner { .. } | LinkKind::Macvlan { .. } | LinkKind::Cable
+        LinkKind::Bridge
+            | LinkKind::Internal
+            | LinkKind::Inner { .. }
+            | LinkKind::Macvlan { .. }
+            | LinkKind::Cable
     );
     Link {
         mac: raw.mac.filter(|_| pinned),
@@ -259,6 +278,7 @@ pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
         | LinkKind::Macvlan { .. }
         | LinkKind::Ipvlan { .. }
         | LinkKind::Cable
+        | LinkKind::Internal
         | LinkKind::Foreign => return None,
     }
     Some(message)

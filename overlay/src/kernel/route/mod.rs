@@ -1,6 +1,6 @@
 //! Links, addresses, rows, routes and rules by rtnetlink: each file writes and reads one kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{HostLook, KernelError};
@@ -51,6 +51,7 @@ pub(crate) struct HostLinks {
     pub(crate) objects: Objects,
     pub(crate) indexes: Indexes,
     pub(crate) underlay_mtu: Option<u32>,
+    pub(crate) switched: BTreeSet<(String, u32, bool)>,
 }
 
 /// Reads everything of ours in the host that rtnetlink knows.
@@ -77,7 +78,8 @@ pub(crate) fn observe_host(socket: &mut Socket, look: &HostLook) -> Result<HostL
     neighbour::neighbours(socket, &ours, &mut objects)?;
     policy::barriers(socket, &mut objects)?;
     policy::rules(socket, &mut objects)?;
-    Ok(HostLinks { objects, indexes, underlay_mtu })
+    let switched = link::switched(&dump);
+    Ok(HostLinks { objects, indexes, underlay_mtu, switched })
 }
 
 /// Reads everything of ours in a sandbox that rtnetlink knows; `wanted` are the interfaces that would be
