@@ -149,3 +149,37 @@ fn two_vms_are_a_cluster_and_their_tasks_ping_each_other_by_name() {
     says(&output, "vm1| task1 pings task2");
     says(&output, "vm2| task2 pings task1");
 }
+
+#[test]
+fn macvlan_members_on_vlans_of_two_vms_reach_each_other_and_not_other_vlans() {
+    let output = run("macvlan-trunk", &["--vms", "2"]);
+    assert_eq!(output.code, 0, "{output}");
+    for fact in [
+        "a VLAN reaches over two machines",
+        "two VLANs are apart",
+        "the last user takes its sub-interface along",
+        "the administrator's sub-interface stays",
+        "private members are apart",
+        "passthru has one member",
+    ] {
+        says(&output, &format!("vm1| {fact}"));
+        says(&output, &format!("vm2| {fact}"));
+    }
+}
+
+#[test]
+fn ipvlan_members_share_a_mac_and_reach_another_vm() {
+    let output = run("ipvlan", &["--vms", "2"]);
+    assert_eq!(output.code, 0, "{output}");
+    says(&output, "vm1| l2 members share a MAC and reach each other and the other machine");
+    says(&output, "vm2| l3 members reach what the routes lead to");
+}
+
+#[test]
+fn a_published_port_answers_another_vm_while_its_container_runs() {
+    let output = run("published", &["--vms", "2"]);
+    assert_eq!(output.code, 0, "{output}");
+    says(&output, "vm1| the client's own address arrives");
+    says(&output, "vm2| and without the daemon");
+    says(&output, "vm2| and not without the container");
+}

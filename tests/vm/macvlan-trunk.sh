@@ -26,73 +26,49 @@ alias_of() { cat "/sys/class/net/$1/ifalias"; }
 gone() { [ ! -e "/sys/class/net/$1" ]; }
 
 daemon
-trunk 50
-trunk 60
+# The first machine has a sub-interface of its administrator on VLAN 70, the second one makes its own.
+if [ "$VM" = 1 ]; then
+  ip link add link eth0 name eth0.70 type vlan id 70
+  ip link set eth0.70 up
+fi
+for vlan in 50 60 70; do trunk $vlan; done
 gone eth0.50
-member a50 50 "$own_first"
-member a60 60 "$own_first"
+for vlan in 50 60 70; do member a$vlan $vlan "$own_first"; done
 ip -d link show eth0.50 | grep -q 'vlan protocol 802.1Q id 50'
 alias_of eth0.50 | grep -q '^weft'
-meet trunks
-reaches a50 "192.168.50.$other_first"
-reaches a60 "192.168.60.$other_first"
+meet members
+for vlan in 50 60 70; do reaches a$vlan "192.168.$vlan.$other_first"; done
 echo "a VLAN reaches over two machines"
 
 # Broadcast frames tell: one on another VLAN is not heard, one on the same VLAN is, also of another network.
 weft network create -d macvlan --subnet 192.168.55.0/24 -o parent=eth0.50 beside >/dev/null
 weft run -d --name a55 --network beside --ip "192.168.55.$own_first" "$image" sleep 1000000 >/dev/null
 asks() { weft exec "$1" arping -f -c 3 -w 3 -I eth0 "$2" >/dev/null; } # NAME ADDRESS
+asks a60 "192.168.60.$other_first"
 for to in $own_first $other_first; do
   asks a55 "192.168.50.$to"
   if asks a60 "192.168.50.$to"; then echo "VLAN 60 is heard on VLAN 50" >&2; exit 1; fi
 done
-asks a60 "192.168.60.$other_first"
-meet apart
-remove a55
-weft network rm beside >/dev/null
-[ -e /sys/class/net/eth0.50 ]
+meet asked
 echo "two VLANs are apart"
 
-# A daemon that starts again knows its sub-interface and takes it away when the last user goes.
-before=$(cat /sys/class/net/eth0.50/ifindex)
+# A daemon that starts again knows which are its own.
+before=$(cat /sys/class/net/eth0.*/ifindex)
 crash
 daemon
-reaches a50 "192.168.50.$other_first"
-[ "$(cat /sys/class/net/eth0.50/ifindex)" = "$before" ]
-meet again
-member b50 50 $((own_first + 1))
-reaches b50 "192.168.50.$own_first"
-remove a50
-reaches b50 "192.168.50.$((other_first + 1))"
-meet second
-remove b50
-wait_for 30 gone eth0.50
-weft network rm trunk50 >/dev/null
-remove a60
-weft network rm trunk60 >/dev/null
+remove a50 a60 a70
 wait_for 30 gone eth0.60
+[ "$(cat /sys/class/net/eth0.50/ifindex)" = "$(echo "$before" | head -n 1)" ]
+remove a55
+wait_for 30 gone eth0.50
 echo "the last user takes its sub-interface along"
-
-# The first machine has a sub-interface of its administrator, the second one makes its own.
 if [ "$VM" = 1 ]; then
-  ip link add link eth0 name eth0.70 type vlan id 70
-  ip link set eth0.70 up
-fi
-trunk 70
-member a70 70 "$own_first"
-meet seventy
-reaches a70 "192.168.70.$other_first"
-meet answered
-remove a70
-weft network rm trunk70 >/dev/null
-if [ "$VM" = 1 ]; then
-  crash
-  daemon
   [ -z "$(alias_of eth0.70)" ]
   ip link show eth0.70 | grep -qw UP
 else
   wait_for 30 gone eth0.70
 fi
+weft network rm trunk50 trunk60 trunk70 beside >/dev/null
 echo "the administrator's sub-interface stays"
 
 # Members of a private network reach what is outside and not each other.
