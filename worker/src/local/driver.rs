@@ -135,8 +135,13 @@ impl Driver {
                 }
                 return Some(self.up(&container, found.status.pid.unwrap_or(0), started));
             }
-            // Half made: begun anew.
-            Phase::Created | Phase::Starting => make::unmake(self).await,
+            // Half made: begun anew, from nothing if not even the making was finished.
+            Phase::Created | Phase::Starting => {
+                make::unmake(self).await;
+                if !make::is_whole(self) {
+                    self.clear().await;
+                }
+            }
             Phase::Exited(exit) if was_wanted && !is_known(&container, exit, noted) => {
                 make::unmake(self).await;
                 self.over(&container, exit, started).await;

@@ -372,6 +372,11 @@ async fn write(local: &Local, id: ContainerId, written: &Written, texts: &Texts)
     }
 }
 
+/// Whether the runtime has made all of the container: what is written into it is noted after that.
+pub(super) fn is_whole(driver: &Driver) -> bool {
+    Written::new(&driver.local.directory, driver.id).load().is_some()
+}
+
 /// Drops what is kept of a container beside the state and the runtime.
 pub(super) fn forget_files(driver: &Driver) {
     Written::new(&driver.local.directory, driver.id).forget();
