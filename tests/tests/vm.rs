@@ -183,3 +183,18 @@ fn a_published_port_answers_another_vm_while_its_container_runs() {
     says(&output, "vm2| and without the daemon");
     says(&output, "vm2| and not without the container");
 }
+
+#[test]
+fn open_vswitch_has_a_port_for_each_container() {
+    let output = run("ovs", &["--ovs"]);
+    assert_eq!(output.code, 0, "{output}");
+    for fact in [
+        "a switch that is not there has its name",
+        "containers reach each other over an administrator's bridge",
+        "a port that a hand has taken away comes back",
+        "the administrator's bridge stays",
+        "a bridge of ours comes and goes with its network",
+    ] {
+        says(&output, &format!("vm1| {fact}"));
+    }
+}
