@@ -1,5 +1,6 @@
 //! The invariants of the state, written without looking at how commands are applied.
 
+mod cables;
 mod containers;
 
 use std::{

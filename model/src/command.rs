@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{AttachmentId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
+    cable::CableEnd,
+    id::{AttachmentId, CableId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
         Cluster, ClusterSpec, ExtraToken, LastRun, NodeDescription, NodeState, PortBinding, Secret,
         Slot, Stuck, Subnet, UpdateStatus, Wanted,
@@ -425,6 +426,13 @@ pub enum Command {
         container: ContainerId,
         /// The network.
         network: NetworkId,
+    },
+    /// Lays a direct link between two containers. It goes when either is forgotten.
+    ConnectPair {
+        /// Its name for ever.
+        id: CableId,
+        /// What was decided.
+        ends: [CableEnd; 2],
     },
     /// Drops a removed container: nothing of it is left on the machine.
     ForgetContainer {

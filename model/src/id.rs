@@ -92,6 +92,10 @@ id!(
     ContainerId
 );
 id!(
+    /// Names a direct link between two containers.
+    CableId
+);
+id!(
     /// Names one network namespace's membership in one network.
     AttachmentId
 );

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assignments;
+pub mod cable;
 pub mod check;
 pub mod command;
 pub mod constraint;
@@ -18,10 +19,11 @@ pub mod task_state;
 pub mod time;
 
 pub use assignments::{Assignments, Change};
+pub use cable::{Cable, CableEnd};
 pub use check::Violation;
 pub use command::{Applied, Command, Digest, Named, Outcome, Proposal};
 pub use id::{
-    AttachmentId, ClusterId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId,
+    AttachmentId, CableId, ClusterId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId,
 };
 pub use object::{Attachment, Cluster, Container, Network, Node, Service, Subnet, Task};
 pub use rejected::Rejected;

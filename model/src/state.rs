@@ -3,6 +3,7 @@
 //! `apply` is total and deterministic: the same log gives the same state on every manager. It checks
 //! everything, then changes everything or nothing.
 
+mod cable;
 mod cluster;
 mod container;
 mod foreign;
@@ -21,8 +22,9 @@ pub use local::Surroundings;
 pub use network::AddressUse;
 
 use crate::{
+    cable::Cable,
     command::{Applied, Command, Digest, Named, Outcome, Proposal},
-    id::{AttachmentId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
+    id::{AttachmentId, CableId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
         Attachment, Cluster, Container, Foreign, Holder, Network, Node, Service, Task, Wanted,
     },
@@ -63,6 +65,8 @@ pub struct State {
     foreigners: Map<AttachmentId, Foreign>,
     #[serde(default)]
     containers: Map<ContainerId, Container>,
+    #[serde(default)]
+    cables: Map<CableId, Cable>,
     requests: Map<RequestId, Recorded>,
 }
 
@@ -142,6 +146,7 @@ impl State {
                 self.connect(*container, spec, endpoint)
             }
             Command::Disconnect { container, network } => self.disconnect(*container, *network),
+            Command::ConnectPair { id, ends } => self.connect_pair(*id, ends),
             Command::ForgetContainer { id } => self.forget_container(*id),
         }
     }

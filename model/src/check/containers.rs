@@ -23,6 +23,7 @@ impl State {
             check_runs(container, found);
         }
         self.check_ports(found);
+        self.check_cables(found);
     }
 
     fn check_endpoints(&self, container: &Container, found: &mut Vec<String>) {

@@ -186,6 +186,7 @@ impl State {
         for endpoint in &container.endpoints {
             self.free_attachment(endpoint.attachment);
         }
+        self.drop_cables(id);
         self.containers.remove_mut(&id);
         Ok(Applied::of(id))
     }
@@ -341,7 +342,7 @@ impl State {
             return Err(cannot(container, "be connected", &why));
         }
         crate::spec::check_device("interface", &new.ifname)?;
-        if container.endpoints.iter().any(|endpoint| endpoint.ifname == new.ifname) {
+        if self.has_interface(container, &new.ifname) {
             return Err(Invalid::new("interface", &new.ifname, "is given twice").into());
         }
         let known = self.attachments.contains_key(&new.attachment)

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinSet,
 };
 use tonic::{Code, Request, Response, Status, Streaming};
-use weft_model::{State, command::Force};
+use weft_model::{CableEnd, State, command::Force};
 use weft_proto::{
     convert::{run, status::invalid, value},
     v1::{
@@ -303,9 +303,30 @@ impl ContainerService for Containers {
 
     async fn connect_pair(
         &self,
-        _: Request<v1::ConnectPairRequest>,
+        request: Request<v1::ConnectPairRequest>,
     ) -> Result<Response<v1::ConnectPairResponse>, Status> {
-        Err(Status::unimplemented("connect_pair"))
+        let v1::ConnectPairRequest { containers, subnet, request_id } = request.into_inner();
+        let pair: [String; 2] = containers
+            .try_into()
+            .map_err(|_| Status::invalid_argument("containers: a direct link has two ends"))?;
+        let subnet =
+            match subnet.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| {
+                    Status::invalid_argument(format!("subnet {text}: must be a CIDR"))
+                })?),
+            };
+        let (local, request) = (Arc::clone(self.sources.local()?), named(&request_id)?);
+        let laid = Arc::clone(&local);
+        let cable =
+            on_and_on(async move { laid.connect_pair(request, pair, subnet).await }).await?;
+        let end = |end: &CableEnd| v1::PairEnd {
+            container_id: end.container.to_string(),
+            container_name: local.name_of(end.container),
+            interface: end.ifname.clone(),
+            address: end.address.to_string(),
+        };
+        Ok(Response::new(v1::ConnectPairResponse { ends: cable.ends.iter().map(end).collect() }))
     }
 }
 

@@ -353,7 +353,7 @@ impl Local {
             let spec = read(&wire, state)?;
             let held = attachments.get(&spec.network).copied();
             let attachment = held.unwrap_or_else(|| AttachmentId::from_bytes(rand::random()));
-            let ifname = choose::ifname(container);
+            let ifname = choose::ifname(state, container);
             let endpoint = choose::endpoint(state, &spec, attachment, ifname)?;
             // Nobody listens any more if the caller has gone.
             let _ = tell.send(spec.network);
@@ -402,13 +402,13 @@ impl Local {
         Ok(())
     }
 
-    fn is_plumbed(&self, id: ContainerId) -> bool {
+    pub(super) fn is_plumbed(&self, id: ContainerId) -> bool {
         let standing = self.context.plumbing.standing();
         standing.borrow().sandboxes.contains(&Holder::Container(id))
     }
 
     /// Waits until the kernel carries a container's networks as of this revision, if it runs.
-    async fn carried(&self, id: ContainerId, revision: u64) -> Result<(), CallError> {
+    pub(super) async fn carried(&self, id: ContainerId, revision: u64) -> Result<(), CallError> {
         if !self.is_plumbed(id) {
             return Ok(());
         }

@@ -47,8 +47,8 @@ pub(super) fn endpoint(
 }
 
 /// The first interface name that a container has not.
-pub(super) fn ifname(container: &Container) -> String {
-    let free = |name: &String| container.endpoints.iter().all(|e| e.ifname != *name);
+pub(super) fn ifname(state: &State, container: &Container) -> String {
+    let free = |name: &String| !state.has_interface(container, name);
     (0..).map(|index: u32| format!("eth{index}")).find(free).unwrap_or_default()
 }
 

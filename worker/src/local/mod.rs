@@ -22,6 +22,7 @@ pub mod log;
 mod make;
 mod name;
 mod networks;
+mod pair;
 pub mod plane;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest as _, Sha256};
 use weft_ipam::default_pools;
 use weft_model::{
@@ -42,7 +42,7 @@ fn default_bridge(mut spec: NetworkSpec, defaults: &Defaults) -> NetworkSpec {
     if !defaults.icc {
         option("icc", "false".to_owned());
     }
-    if let Some(bip) = defaults.bip {
+    if let Some(bip) = defaults.bip.or_else(|| defaults.bridge.as_deref().and_then(address_of)) {
         spec.pools.push(PoolSpec {
             subnet: Some(bip.trunc()),
             gateway: Some(bip.addr()),
@@ -51,6 +51,16 @@ fn default_bridge(mut spec: NetworkSpec, defaults: &Defaults) -> NetworkSpec {
         });
     }
     spec
+}
+
+/// The IPv4 address that an administrator has given his bridge: the gateway of the containers on it.
+fn address_of(bridge: &str) -> Option<IpNet> {
+    let list = nix::ifaddrs::getifaddrs().ok()?;
+    list.filter(|entry| entry.interface_name == bridge).find_map(|entry| {
+        let address = entry.address?.as_sockaddr_in()?.ip();
+        let mask = entry.netmask?.as_sockaddr_in()?.ip();
+        Some(IpNet::V4(Ipv4Net::with_netmask(address, mask).ok()?))
+    })
 }
 
 /// What has been chosen once stays as long as the daemon's settings do not ask for something else.
@@ -131,18 +141,27 @@ impl Local {
             Driver::Bridge | Driver::Ovs | Driver::Overlay | Driver::Host | Driver::Null => {}
         }
         let mut used: Vec<_> = facts::used()?.into_iter().collect();
-        let assigned = self.context.assigned.borrow().1.clone();
-        for network in Sorted::new(&assigned).networks.values() {
-            let owner = format!("network {} of the cluster", network.name);
-            used.extend(network.subnets.iter().map(|(cidr, _)| (*cidr, owner.clone())));
-        }
+        used.extend(self.cluster_subnets());
         let state = self.engine.state();
+        let links = state.cables().map(|cable| (cable.subnet(), "a direct link".to_owned()));
+        used.extend(links);
         // A network of ours is refused by its name, not by the route of its device.
         used.retain(|(prefix, _)| {
             let mut own = state.networks().flat_map(|network| &network.subnets);
             !own.any(|subnet| subnet.cidr == *prefix)
         });
         Ok(used)
+    }
+
+    /// The subnets of the cluster's networks that are known here, and whose they are.
+    pub(super) fn cluster_subnets(&self) -> Vec<(IpNet, String)> {
+        let assigned = self.context.assigned.borrow().1.clone();
+        let mut subnets = Vec::new();
+        for network in Sorted::new(&assigned).networks.values() {
+            let owner = format!("network {} of the cluster", network.name);
+            subnets.extend(network.subnets.iter().map(|(cidr, _)| (*cidr, owner.clone())));
+        }
+        subnets
     }
 
     /// Removes a network nobody uses; its device is gone when this comes back.
@@ -185,11 +204,12 @@ impl Local {
         Ok(removed)
     }
 
-    /// The subnets of this node's own networks: the cluster keeps clear of them.
+    /// The subnets of this node's own networks and direct links: the cluster keeps clear of them.
     pub fn prefixes(&self) -> Vec<IpNet> {
         let state = self.engine.state();
         let subnets = state.networks().flat_map(|network| &network.subnets);
-        subnets.map(|subnet| subnet.cidr).collect()
+        let links = state.cables().map(|cable| cable.subnet());
+        subnets.map(|subnet| subnet.cidr).chain(links).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use weft_dns::{
     asker::{Linked, Outside},
 };
 use weft_model::{
-    Container, ContainerId, Network as Object, NetworkId, State,
+    Cable, CableEnd, Container, ContainerId, Network as Object, NetworkId, State,
     object::{Endpoint, Holder, PortBinding},
     spec::{Driver, NetworkMode, Protocol},
 };
@@ -63,6 +63,8 @@ impl Own<'_> {
             plane.sandboxes.insert(name, self.sandbox(container, sandbox));
             plane.publish.extend(self.published(container));
         }
+        plane.cables =
+            self.state.cables().map(|cable| (cable.id.to_string(), laid(cable))).collect();
     }
 
     /// The containers that have a sandbox now.
@@ -302,6 +304,16 @@ impl Own<'_> {
         };
         endpoint.spec.links.iter().map(link).collect()
     }
+}
+
+/// A direct link as the data plane has it; it is laid while both ends are there.
+fn laid(cable: &Cable) -> weft_overlay::Cable {
+    let end = |end: &CableEnd| weft_overlay::CableEnd {
+        sandbox: key_of(Holder::Container(end.container)),
+        ifname: end.ifname.clone(),
+        addresses: vec![end.address],
+    };
+    weft_overlay::Cable { ends: [end(&cable.ends[0]), end(&cable.ends[1])] }
 }
 
 fn described(network: &Object, kind: Kind) -> Network {
