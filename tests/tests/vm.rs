@@ -191,6 +191,7 @@ fn open_vswitch_has_a_port_for_each_container() {
     for fact in [
         "a switch that is not there has its name",
         "containers reach each other over an administrator's bridge",
+        "a daemon that starts again knows its ports and changes nothing",
         "a port that a hand has taken away comes back",
         "the administrator's bridge stays",
         "a bridge of ours comes and goes with its network",

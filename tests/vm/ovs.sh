@@ -28,6 +28,15 @@ reaches a 192.168.70.1
 has_ports ovs0 2
 echo "containers reach each other over an administrator's bridge"
 
+for port in $(ovs-vsctl list-ports ovs0); do ovs-vsctl get port "$port" external_ids | grep -q weft; done
+state() { ovs-vsctl --columns=_uuid,name list port; cat /sys/class/net/wv*/ifindex; }
+before=$(state)
+crash
+daemon
+reaches a 192.168.70.11
+[ "$(state)" = "$before" ]
+echo "a daemon that starts again knows its ports and changes nothing"
+
 ovs-vsctl del-port "$(ovs-vsctl list-ports ovs0 | head -n 1)"
 wait_for 60 has_ports ovs0 2
 reaches a 192.168.70.11
