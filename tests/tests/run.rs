@@ -319,3 +319,44 @@ fn wherever_the_daemon_dies_all_or_nothing_is_there() {
         host.stop();
     }
 }
+
+#[test]
+fn containers_of_two_hosts_meet_on_a_network_of_the_cluster() {
+    let lab = Lab::cluster("run-overlay", 1, 1);
+    let (one, two) = (lab.host(1), lab.host(2));
+    one.weft(&["network", "create", "-d", "overlay", "--attachable", "shop"]).ok();
+    one.weft(&["network", "create", "-d", "overlay", "closed"]).ok();
+    let image = lab.image();
+    let run = |host: &Host, name: &str, network: &[&str]| {
+        let mut args = vec!["run", "-d", "--name", name, "--stop-timeout", "1"];
+        args.extend(network);
+        args.extend([image.as_str(), "sleep", "1000000"]);
+        host.weft(&args)
+    };
+    run(one, "left", &["--network", "shop"]).ok();
+    run(two, "right", &["--network", "shop"]).ok();
+    let (left, right) = (one.container_named("left"), two.container_named("right"));
+    left.pings("right");
+    right.pings("left");
+    lab.service("web", &["--network", "shop"], &["peer", "serve", "80"]);
+    for asker in [&left, &right] {
+        asker.eventually("the service answers by its name", 10, |asker| asker.tcp("web", 80));
+    }
+
+    // One that is on the default bridge joins, and leaves.
+    run(two, "late", &[]).ok();
+    two.weft(&["network", "connect", "shop", "late"]).ok();
+    two.container_named("late").pings("left");
+    two.weft(&["network", "disconnect", "shop", "late"]).ok();
+    assert_ne!(two.container_named("late").exec(&["ping", "-c1", "-W1", "left"]).code, 0);
+
+    // What is not attachable is for services alone.
+    run(two, "stranger", &["--network", "closed"]).refused(125, &["closed", "attachable"]);
+    assert_eq!(two.weft(&["ps", "-aq", "--filter", "name=stranger"]).ok(), "");
+
+    // With the containers their addresses are free, and nobody uses the network.
+    one.weft(&["service", "rm", "web"]).ok();
+    one.weft(&["rm", "-f", "left"]).ok();
+    two.weft(&["rm", "-f", "right", "late"]).ok();
+    one.eventually("the network is free", 30, |one| one.weft(&["network", "rm", "shop"]).text());
+}
