@@ -67,8 +67,11 @@ impl Node {
     pub async fn start(settings: Settings) -> anyhow::Result<Arc<Self>> {
         let home = Home::new(&settings.state_dir);
         let found = home.load().context("what is known of the cluster cannot be read")?;
-        let config =
-            Config { state_dir: settings.state_dir.clone(), run_dir: settings.run_dir.clone() };
+        let config = Config {
+            state_dir: settings.state_dir.clone(),
+            run_dir: settings.run_dir.clone(),
+            defaults: settings.defaults(),
+        };
         let worker = Arc::new(Worker::start(&config).await.map_err(chain)?);
         let node = Arc::new(Self {
             settings,
