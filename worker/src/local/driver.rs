@@ -121,6 +121,12 @@ impl Driver {
             return None;
         };
         self.made = true;
+        if found.status.phase != Phase::Running && !make::is_whole(self) {
+            // A crash has cut off the making: nothing has run, and its start is still due.
+            make::unmake(self).await;
+            self.clear().await;
+            return None;
+        }
         if was_wanted {
             // What has run is started again as its policy says.
             self.taken = container.starts;
@@ -135,13 +141,8 @@ impl Driver {
                 }
                 return Some(self.up(&container, found.status.pid.unwrap_or(0), started));
             }
-            // Half made: begun anew, from nothing if not even the making was finished.
-            Phase::Created | Phase::Starting => {
-                make::unmake(self).await;
-                if !make::is_whole(self) {
-                    self.clear().await;
-                }
-            }
+            // Half made: begun anew.
+            Phase::Created | Phase::Starting => make::unmake(self).await,
             Phase::Exited(exit) if was_wanted && !is_known(&container, exit, noted) => {
                 make::unmake(self).await;
                 self.over(&container, exit, started).await;
