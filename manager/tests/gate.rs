@@ -15,7 +15,6 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
-use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, Service as _};
@@ -30,6 +29,7 @@ use weft_model::{
     object::Secret,
     spec::{NodeSpec, Role},
 };
+use weft_proto::Message as _;
 use weft_proto::{
     convert::status::hint_of,
     tls::{self, ConnectionInfo, Peer, UnixConnected},

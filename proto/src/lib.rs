@@ -15,5 +15,8 @@ pub mod well_known {
     pub use prost_types::{Duration, Timestamp};
 }
 
+/// What every message of the schema can do: be turned into bytes and back.
+pub use prost::Message;
+
 pub mod convert;
 pub mod tls;

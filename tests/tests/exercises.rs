@@ -349,11 +349,11 @@ fn ten_containers_that_may_not_talk() {
     assert_ne!(stranger.sh(&get(&format!("http://{address}/"))).code, 0);
     assert_ne!(stranger.exec(&["ping", "-c1", "-W1", &address]).code, 0);
     // Only the exposed port, and only to the linked one.
-    server.spawn(&["peer", "serve", "81"]);
+    host.weft(&["exec", "-d", "web", "peer", "serve", "81"]).ok();
     host.eventually("the other port is served", SOON, |_| server.tcp("127.0.0.1", 81));
     assert!(linked.tcp(&address, 81).is_err());
     let back = linked.address("bridge").expect("address");
-    linked.spawn(&["peer", "serve", "82"]);
+    host.weft(&["exec", "-d", "linked", "peer", "serve", "82"]).ok();
     host.eventually("the linked one serves", SOON, |_| linked.tcp("127.0.0.1", 82));
     assert!(server.tcp(&back, 82).is_err(), "a link has one direction");
     // The host and what is published are not concerned.

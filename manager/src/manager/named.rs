@@ -4,6 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 use weft_model::{Digest, Named};
+use weft_proto::Message;
 use weft_proto::v1::{
     CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, PruneNetworksRequest,
     RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RollbackServiceRequest,
@@ -13,7 +14,7 @@ use weft_proto::v1::{
 use super::parse_request_id;
 
 /// A request whose write has a name.
-pub(crate) trait Request: prost::Message {
+pub(crate) trait Request: Message {
     /// Its kind: two kinds may be of the same bytes.
     const KIND: &str;
 
@@ -66,7 +67,7 @@ fn digest(kind: &str, bytes: &[u8]) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
+    use weft_proto::Message as _;
 
     use super::*;
 
