@@ -121,13 +121,14 @@ fn what_is_deleted_by_hand_is_back_within_a_second_and_what_is_not_ours_stays() 
     host.sh("ip link add br-theirs type bridge && ip route add 192.0.2.0/24 via 10.99.0.254 \
          && nft add table inet theirs && ip rule add from 198.51.100.0/24 lookup 77")
         .ok();
-    let name = |kind: &str| {
+    // Of the overlay: the node's own bridge is another.
+    let name = |kind: &str, prefix: &str| {
         let list = host.sh(&format!("ip -o link show type {kind}")).ok();
         let line =
-            list.lines().find(|line| line.contains(": w")).expect("a link of ours").to_owned();
+            list.lines().find(|line| line.contains(prefix)).expect("a link of ours").to_owned();
         line.split(": ").nth(1).expect("a name").split('@').next().expect("a name").to_owned()
     };
-    let (bridge, vxlan) = (name("bridge"), name("vxlan"));
+    let (bridge, vxlan) = (name("bridge", ": wb"), name("vxlan", ": wx"));
     let mut last = host.snapshot();
     host.eventually("at rest", 5, |host| {
         let now = host.snapshot();
