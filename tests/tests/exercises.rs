@@ -71,7 +71,7 @@ fn one_the_default_network() {
     let lab = lab("default-net", 2);
     let host = lab.host(1);
     let first = web(&lab, "web1", &["-p", "8080:80"]);
-    let second = web(&lab, "web2", &[]);
+    let second = web(&lab, "web2", &["--add-host", "up:host-gateway"]);
     let (one, two) =
         (first.address("bridge").expect("address"), second.address("bridge").expect("address"));
     assert_ne!(one, two);
@@ -93,7 +93,8 @@ fn one_the_default_network() {
     // web2 is published nowhere: the other machine cannot reach it even with a route.
     lab.host(2).sh(&format!("ip route add {two} via {}", host.ip())).ok();
     assert_ne!(fetch(lab.host(2), &format!("{two}:80")).stdout.trim(), "web2");
-    // No names on the default network.
+    // No names on the default network, but those that were given.
+    second.pings("up");
     assert_ne!(first.exec(&["ping", "-c1", "-W1", "web2"]).code, 0);
     let shown = &host.weft(&["network", "inspect", "bridge"]).json()[0];
     assert_eq!(shown["Containers"].as_object().map(serde_json::Map::len), Some(2));

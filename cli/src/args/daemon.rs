@@ -71,7 +71,7 @@ pub struct NetworkDefaults {
     #[arg(long, value_name = "CIDR", value_parser = super::values::cidr)]
     pub fixed_cidr: Option<IpNet>,
     /// MTU of weft0
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(68..=65535))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(576..=65535))]
     pub mtu: Option<u32>,
     /// Let the containers of weft0 reach each other
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,

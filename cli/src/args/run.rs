@@ -104,8 +104,8 @@ pub struct NetworkFlags {
     /// Host name in the container
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,
-    /// Line of /etc/hosts
-    #[arg(long, value_name = "NAME:IP", value_parser = values::host)]
+    /// Line of /etc/hosts; the address may be host-gateway, the host as containers reach it
+    #[arg(long, value_name = "NAME:IP", value_parser = parts::add_host)]
     pub add_host: Vec<String>,
     /// DNS server
     #[arg(long, value_name = "IP", value_parser = values::address)]
@@ -158,7 +158,8 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "CPUS", value_parser = values::nano_cpus)]
     pub cpus: Option<u64>,
     /// Processes and threads; 0 or -1 is no limit
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true,
+          value_parser = clap::value_parser!(i64).range(-1..))]
     pub pids_limit: Option<i64>,
 }
 

@@ -98,6 +98,9 @@ impl Local {
         if wire.name.is_empty() {
             wire.name = leases::chosen_name(&self.state());
         }
+        if let Some(container) = &mut wire.container {
+            name_gateway(&mut container.hosts, &self.state());
+        }
         let asked: &mut [_] = if done_already { &mut [] } else { &mut wire.networks };
         let leased = self.lease(&wire.name.clone(), asked).await?;
         let attachments = leased.attachments();
@@ -444,4 +447,19 @@ fn known(state: &State, id: ContainerId) -> Result<&Arc<Container>, Rejected> {
 
 fn not_found(kind: &str, name: &str) -> Rejected {
     Rejected::NotFound { kind: kind.to_owned(), name: name.to_owned() }
+}
+
+/// What stands for the host's own address in a line of the hosts file, as in Docker.
+const HOST_GATEWAY: &str = ":host-gateway";
+
+/// Puts the host's address on the default bridge where a line asks for it. Without one the line
+/// stays as it is, and is refused.
+fn name_gateway(hosts: &mut [String], state: &State) {
+    let bridge = state.networks().find(|n| n.spec.is_predefined() && !n.subnets.is_empty());
+    let Some(gateway) = bridge.and_then(|n| n.subnets.first()).map(|s| s.gateway) else { return };
+    for line in hosts {
+        if let Some(name) = line.strip_suffix(HOST_GATEWAY) {
+            *line = format!("{name}:{gateway}");
+        }
+    }
 }

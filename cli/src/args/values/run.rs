@@ -143,6 +143,16 @@ fn range(text: &str) -> Result<RangeInclusive<u32>, String> {
     }
 }
 
+/// `NAME:IP`, or `NAME:host-gateway`, which the node turns into its own address on the default
+/// bridge. Docker takes `=` for the colon, too.
+pub fn add_host(text: &str) -> Result<String, String> {
+    let (name, address) = text.split_once([':', '=']).ok_or("expected NAME:IP")?;
+    match address {
+        "host-gateway" if !name.is_empty() => Ok(format!("{name}:host-gateway")),
+        _ => super::host(&format!("{name}:{address}")),
+    }
+}
+
 /// `NAME` or `NAME:ALIAS`.
 pub fn link(text: &str) -> Result<String, String> {
     let mut parts = text.split(':');
@@ -405,6 +415,16 @@ mod tests {
         }
         for bad in ["", "never", "always:3", "on-failure:x", "on-failure:-1"] {
             assert!(restart(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines_of_the_hosts_file() {
+        assert_eq!(add_host("a:10.0.0.1"), Ok("a:10.0.0.1".to_owned()));
+        assert_eq!(add_host("a=[fd00::1]"), Ok("a:fd00::1".to_owned()));
+        assert_eq!(add_host("a:host-gateway"), Ok("a:host-gateway".to_owned()));
+        for bad in ["", "a", ":host-gateway", ":10.0.0.1", "a:b", "a:gateway"] {
+            assert!(add_host(bad).is_err(), "{bad}");
         }
     }
 
