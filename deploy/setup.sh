@@ -9,6 +9,8 @@ needs=(
   gcc:gcc make:make python3:python3 nsenter:util-linux setsid:util-linux
   faketime:faketime
 )
+# Machines that are programs. Their kernels and Open vSwitch are fetched by the lab and only unpacked.
+[ "${1:-}" != lab ] || needs+=(qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
