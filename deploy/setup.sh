@@ -7,7 +7,7 @@ set -euo pipefail
 needs=(
   nft:nftables ip:iproute2 bridge:iproute2 busybox:busybox-static conntrack:conntrack
   gcc:gcc make:make python3:python3 nsenter:util-linux setsid:util-linux
-  faketime:faketime
+  faketime:faketime iptables:iptables pgrep:procps
 )
 # Machines that are programs. Their kernels and Open vSwitch are fetched by the lab and only unpacked.
 [ "${1:-}" != lab ] || needs+=(qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg)
