@@ -132,6 +132,9 @@ const SERVER: &[&str] = &[
     "shop",
     "-p",
     "8080:80",
+    // It does not listen to TERM; a daemon that comes back to a restart has forgotten the user's `-t 0`.
+    "--stop-timeout",
+    "1",
     "IMAGE",
     "peer",
     "serve",
