@@ -364,8 +364,12 @@ impl World {
                 self.host_mut(host).site.machine.refuse();
             }
             Fault::Drift(host) => {
-                if let Some(what) = self.host_mut(host).site.machine.drift() {
-                    self.trace.note(&host_name(host), format!("by hand: {what}"));
+                // Where there is nothing of ours to remove, the next host that has something.
+                for host in (host..=HOSTS).chain(1..host) {
+                    if let Some(what) = self.host_mut(host).site.machine.drift() {
+                        self.trace.note(&host_name(host), format!("by hand: {what}"));
+                        break;
+                    }
                 }
             }
         }
