@@ -88,14 +88,18 @@ fn health(container: &v1::Container) -> &str {
     container.health.as_ref().map_or("none", |health| &health.status)
 }
 
+/// The time that the flags give a container to end; none is its own.
+fn grace(args: &StopArgs) -> Option<crate::wire::WireDuration> {
+    args.timeout.map(|seconds| duration(std::time::Duration::from_secs(seconds.into())))
+}
+
 /// `weft stop`
 pub async fn stop(
     client: &Client,
     args: &StopArgs,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
-    let grace =
-        args.timeout.map(|seconds| duration(std::time::Duration::from_secs(seconds.into())));
+    let grace = grace(args);
     context
         .each(&args.containers, |name| async move {
             let request = v1::StopContainerRequest { container: name.to_owned(), grace };
@@ -129,8 +133,7 @@ pub async fn restart(
     args: &StopArgs,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
-    let grace =
-        args.timeout.map(|seconds| duration(std::time::Duration::from_secs(seconds.into())));
+    let grace = grace(args);
     context
         .each(&args.containers, |name| async move {
             let container = name.to_owned();
@@ -234,15 +237,11 @@ pub async fn p2p(
         request_id: request_id(),
     };
     let answer = client
-        .try_ask(|| {
+        .ask("p2p", || {
             let (mut stub, request) = (client.containers(), request.clone());
             async move { stub.connect_pair(request).await }
         })
-        .await
-        .map_err(|status| match status.code() {
-            tonic::Code::Unimplemented => CliError::unsupported("weft", "p2p"),
-            _ => client.refused("p2p", &status),
-        })?;
+        .await?;
     for end in &answer.ends {
         context.line(&format!("{} {} {}", end.container_name, end.interface, end.address))?;
     }
