@@ -14,11 +14,14 @@ use crate::names::Mac;
 
 pub use host::{Cable, CableEnd, HostPolicy, Publish};
 pub use kind::{
-    Bridge, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode, Opening, Overlay, Ovs, Protocol, Remote,
+    Bridge, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode, Opening, Overlay, Ovs, Plain, Protocol,
+    Remote,
 };
+pub use tunnel::{Engine, Tunnel};
 
 mod host;
 mod kind;
+mod tunnel;
 
 /// Everything one node's kernel should hold: its networks and the sandboxes attached to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,8 @@ pub struct Dataplane {
     /// How this node reaches the others. `None` on a node that is in no cluster: its networks get a
     /// bridge and no VXLAN device.
     pub underlay: Option<Underlay>,
+    /// The encrypted link to the other nodes. `None`: encrypted networks do not leave this node.
+    pub tunnel: Option<Tunnel>,
     /// The networks present on this node.
     pub networks: BTreeMap<NetworkKey, Network>,
     /// The network namespaces attached on this node, by a key that is stable for their life (a task id).

@@ -22,9 +22,9 @@ pub mod plane;
 pub mod reconcile;
 
 pub use dataplane::{
-    Bridge, Cable, CableEnd, Dataplane, HostPolicy, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode,
-    NetnsRef, Network, NetworkKey, Opening, Overlay, Ovs, Port, Protocol, Publish, Remote, Sandbox,
-    Subnet, Underlay,
+    Bridge, Cable, CableEnd, Dataplane, Engine, HostPolicy, Ipvlan, IpvlanMode, Kind, Macvlan,
+    MacvlanMode, NetnsRef, Network, NetworkKey, Opening, Overlay, Ovs, Plain, Port, Protocol,
+    Publish, Remote, Sandbox, Subnet, Tunnel, Underlay,
 };
 pub use kernel::{Kernel, linux::LinuxKernel};
 pub use names::{Mac, mac_for};
@@ -34,3 +34,4 @@ pub use reconcile::{
     Changes, Completeness, Driver, FOREIGN_DROP_HINT, Failure, Reconciler, ReconcilerError, Report,
     Scope,
 };
+pub use weft_wire as wire;

@@ -19,7 +19,7 @@ use weft_model::{
 };
 use weft_overlay::{
     Dataplane, Ipvlan, IpvlanMode, Kind, Macvlan, MacvlanMode, NetnsRef, Network, NetworkKey,
-    Overlay, Place, Port, Remote, Report, Sandbox, Subnet, Underlay, kernel::KernelError,
+    Overlay, Place, Plain, Port, Remote, Report, Sandbox, Subnet, Underlay, kernel::KernelError,
 };
 
 /// What only this node knows of a sandbox: where its namespace is.
@@ -174,7 +174,7 @@ impl<'a> Sorted<'a> {
                 .values()
                 .filter(move |member| member.network == id && member.node != node.id)
         };
-        Overlay {
+        Overlay::Plain(Plain {
             remotes: others()
                 .map(|member| Remote {
                     addresses: member.addresses.clone(),
@@ -183,7 +183,7 @@ impl<'a> Sorted<'a> {
                 })
                 .collect(),
             peers: others().map(|member| member.vtep).collect(),
-        }
+        })
     }
 
     fn sandbox(&self, local: &LocalSandbox) -> Sandbox {

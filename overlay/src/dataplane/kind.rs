@@ -1,9 +1,10 @@
 //! What a network is made of on this node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use weft_wire::Member;
 
 use crate::names::Mac;
 
@@ -47,8 +48,34 @@ impl Kind {
 }
 
 /// The part of an overlay network that is on other nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overlay {
+    /// VXLAN between the nodes' endpoints: whoever is on the way can read it.
+    Plain(Plain),
+    /// VXLAN inside the [`Tunnel`](super::Tunnel). The interfaces on other nodes; frames go to no other node,
+    /// and without a tunnel to none.
+    Encrypted(BTreeMap<Mac, Member>),
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Self::Plain(Plain::default())
+    }
+}
+
+impl Overlay {
+    /// Number of attachments on other nodes.
+    pub fn remotes(&self) -> usize {
+        match self {
+            Overlay::Plain(plain) => plain.remotes.len(),
+            Overlay::Encrypted(members) => members.len(),
+        }
+    }
+}
+
+/// Other nodes' part of an overlay network that is not encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overlay {
+pub struct Plain {
     /// Attachments there.
     pub remotes: BTreeSet<Remote>,
     /// Endpoints of the other nodes on this network: broadcast and multicast frames are copied to each.

@@ -86,10 +86,10 @@ fn dataplane(wish: &Wish) -> Dataplane {
             let mac = mac_for(addresses.iter().copied());
             Remote { addresses, mac, vtep: vtep(if wish.moved { 3 } else { 4 }) }
         });
-        let overlay = Overlay {
+        let overlay = Overlay::Plain(Plain {
             remotes: remotes.collect(),
             peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
-        };
+        });
         let network = Network {
             id: format!("n{number}"),
             subnets: subnets(number),
@@ -104,7 +104,7 @@ fn dataplane(wish: &Wish) -> Dataplane {
     let cables = (0..wish.remotes).map(|n| (format!("c{n}"), wire(wish, usize::from(n))));
     let cables = cables.collect();
     let host = HostPolicy { respects_firewall: wish.moved, ..HostPolicy::default() };
-    Dataplane { underlay, networks, sandboxes, publish: publish(wish), cables, host }
+    Dataplane { underlay, tunnel: None, networks, sandboxes, publish: publish(wish), cables, host }
 }
 
 /// A network on a device of the host: on none, on one that is there, on one with a tag that is not.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Facts;
-use crate::dataplane::{Dataplane, Kind, Underlay};
+use crate::dataplane::{Dataplane, Kind, Overlay, Underlay};
 use crate::plane::{Element, Family, Field, Integrity, Object, Objects, Set, Setting, Table, put};
 
 /// Neighbour table limits never go below the kernel's own defaults (128, 512, 1024).
@@ -64,7 +64,7 @@ fn forwarding(host: &mut Objects, dataplane: &Dataplane) {
 /// Room for every remote attachment and every local one, twice over, on top of the kernel's defaults.
 fn neighbour_limits(host: &mut Objects, dataplane: &Dataplane) {
     let overlays = dataplane.networks.values().filter_map(|network| network.kind.overlay());
-    let remotes: usize = overlays.map(|overlay| overlay.remotes.len()).sum();
+    let remotes: usize = overlays.map(Overlay::remotes).sum();
     let locals: usize = dataplane.sandboxes.values().map(|sandbox| sandbox.attachments.len()).sum();
     let rows = 2 * (remotes + locals) as u64;
     for family in ["ipv4", "ipv6"] {

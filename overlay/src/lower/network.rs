@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::{Facts, network_mtu, put_all};
-use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Ovs, Remote};
+use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Ovs, Plain, Remote};
 use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE};
 use crate::plane::{
     Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction,
@@ -35,8 +35,8 @@ pub(super) fn lower(
         Kind::Overlay(overlay) => {
             let bridge = names::bridge(key);
             let link = bridge_link(network, mtu);
-            if let NetworkKey::Vni(vni) = key {
-                tunnel(host, vni, &bridge, &link, overlay, dataplane);
+            if let (NetworkKey::Vni(vni), Overlay::Plain(plain)) = (key, overlay) {
+                vxlan(host, vni, &bridge, &link, plain, dataplane);
             }
             put(host, Object::Link(bridge.clone(), link));
             gateways(host, &bridge, network);
@@ -114,12 +114,12 @@ fn bridge_link(network: &Network, mtu: u32) -> Link {
 }
 
 /// The way to the other nodes: a VXLAN device, and the rows for what is there.
-fn tunnel(
+fn vxlan(
     host: &mut Objects,
     vni: u32,
     bridge: &str,
     like: &Link,
-    overlay: &Overlay,
+    overlay: &Plain,
     dataplane: &Dataplane,
 ) {
     let Some(underlay) = &dataplane.underlay else { return };

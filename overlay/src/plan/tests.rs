@@ -21,7 +21,10 @@ fn small() -> Dataplane {
     let network = Network {
         id: "n".into(),
         subnets: vec![subnet],
-        kind: Kind::Overlay(Overlay { remotes: [remote].into(), peers: [vtep(2)].into() }),
+        kind: Kind::Overlay(Overlay::Plain(Plain {
+            remotes: [remote].into(),
+            peers: [vtep(2)].into(),
+        })),
         ..Network::default()
     };
     plane.networks.insert(NetworkKey::Vni(65536), network);

@@ -183,10 +183,13 @@ impl Node {
     }
 }
 
-/// The part of an overlay network that is elsewhere.
-pub fn overlay(desired: &mut Dataplane, vni: u32) -> &mut Overlay {
+/// The part of a plain overlay network that is elsewhere.
+pub fn overlay(desired: &mut Dataplane, vni: u32) -> &mut Plain {
     let network = desired.networks.get_mut(&NetworkKey::Vni(vni)).unwrap();
-    network.kind.overlay_mut().unwrap()
+    match network.kind.overlay_mut() {
+        Some(Overlay::Plain(plain)) => plain,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Hosts on one switch, all reaching each other; node `n` has 192.0.2.n and 2001:db8::n.
@@ -229,7 +232,7 @@ impl Lab {
             let underlay = node.desired.underlay.clone().unwrap();
             let peers =
                 underlay.members.into_iter().filter(|member| *member != underlay.vtep).collect();
-            let kind = Kind::Overlay(Overlay { peers, ..Overlay::default() });
+            let kind = Kind::Overlay(Overlay::Plain(Plain { peers, ..Plain::default() }));
             let network = Network { id, subnets, internal, mtu: None, kind };
             node.desired.networks.insert(NetworkKey::Vni(vni), network);
         }
