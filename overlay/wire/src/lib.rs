@@ -5,6 +5,7 @@
 //! [`Config`], always complete, and reads back a [`Status`].
 
 mod config;
+pub mod packet;
 mod status;
 
 pub use config::{Config, Identity, Key, Mac, Member, Network, Node, PeerIdentity};

@@ -1,0 +1,21 @@
+//! The packets of the encrypted link: how a container's frame becomes the packets that are sealed,
+//! and how opened packets become frames again.
+//!
+//! Everything here is a pure function of bytes, or a value that keeps its memory between batches. No
+//! byte may make it panic: what comes in was written by containers, or by nodes that may be
+//! compromised.
+
+pub mod checksum;
+mod coalesce;
+mod ecn;
+mod inner;
+mod outer;
+mod segment;
+mod vnet;
+
+pub use coalesce::{Coalescer, Output};
+pub use ecn::{CongestionLost, Ecn, leave_tunnel};
+pub use inner::{BadFrame, Claims, Destination, claims, destination, flow_hash};
+pub use outer::{NotVxlan, Outer, Received, receive};
+pub use segment::Segments;
+pub use vnet::{Gso, GsoKind, Partial, VnetHeader};
