@@ -5,15 +5,17 @@
 //! byte may make it panic: what comes in was written by containers, or by nodes that may be
 //! compromised.
 
+mod bytes;
 pub mod checksum;
 mod coalesce;
 mod ecn;
 mod inner;
 mod outer;
 mod segment;
+mod tcp;
 mod vnet;
 
-pub use coalesce::{Coalescer, Output};
+pub use coalesce::{Coalescer, Merging, Output};
 pub use ecn::{CongestionLost, Ecn, leave_tunnel};
 pub use inner::{BadFrame, Claims, Destination, claims, destination, flow_hash};
 pub use outer::{NotVxlan, Outer, Received, receive};
