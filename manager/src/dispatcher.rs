@@ -13,7 +13,7 @@ mod sessions;
 
 use std::time::Duration;
 
-use weft_model::{NodeId, Rejected, object::NodeDescription, spec::Role};
+use weft_model::{NodeId, Rejected, TunnelReport, object::NodeDescription, spec::Role};
 use weft_proto::convert::session::{AssignmentsUpdate, Reports};
 
 pub use desk::Desk;
@@ -33,6 +33,8 @@ pub enum FromWorker {
     Applied(u64),
     /// What it saw.
     Reports(Reports),
+    /// What it has for encrypted links.
+    Tunnel(TunnelReport),
 }
 
 /// How a worker presents itself.

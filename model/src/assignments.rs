@@ -15,10 +15,11 @@ use siphasher::sip::SipHasher24;
 
 use crate::{
     id::{AttachmentId, ClusterId, NetworkId, NodeId, ServiceId, TaskId},
-    object::{Foreign, Holder, Task},
+    object::{Foreign, Holder, Node, Task},
     spec::{Driver, EndpointMode, IpvlanMode, MacvlanMode, NetworkSpec, Role, Scope},
     state::State,
     task_state::Desired,
+    tunnel::NodeKey,
 };
 
 /// What an item is about.
@@ -32,6 +33,8 @@ pub enum Key {
     Network(NetworkId),
     /// A service with a name on such a network.
     Service(ServiceId),
+    /// Another node that shares an encrypted network with this one.
+    Peer(NodeId),
     /// A member of such a network, here or elsewhere.
     Endpoint(AttachmentId),
     /// A task of the node.
@@ -51,6 +54,8 @@ pub enum Item {
     Network(NetworkItem),
     /// For [`Key::Service`].
     Service(ServiceItem),
+    /// For [`Key::Peer`].
+    Peer(PeerItem),
     /// For [`Key::Endpoint`].
     Endpoint(EndpointItem),
     /// For [`Key::Task`].
@@ -66,6 +71,9 @@ pub struct ClusterItem {
     pub id: ClusterId,
     /// UDP port of the overlays' outer packets.
     pub data_path_port: u16,
+    /// First UDP port of WireGuard.
+    #[serde(default = "wireguard_port")]
+    pub wireguard_port: u16,
     /// VTEPs of all members: outer packets from others are dropped.
     pub members: BTreeSet<IpAddr>,
     /// The managers, to call when the present one is gone.
@@ -83,6 +91,34 @@ pub struct NodeItem {
     pub role: Role,
     /// Its VTEP.
     pub data_path: IpAddr,
+    /// Its number in the cluster.
+    #[serde(default)]
+    pub number: u64,
+    /// The keys it must have, once it has said one.
+    #[serde(default)]
+    pub tunnel: Option<TunnelItem>,
+}
+
+/// The receiving node's own keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelItem {
+    /// Generations, the one to send with first. One that it does not have yet it makes, and says.
+    pub generations: Vec<u64>,
+}
+
+/// Another node that shares an encrypted network with the receiving one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerItem {
+    /// Its number in the cluster.
+    pub number: u64,
+    /// Its name, for messages.
+    pub hostname: String,
+    /// Where its packets go until it is heard from elsewhere.
+    pub endpoint: IpAddr,
+    /// Its parallel links.
+    pub lanes: u16,
+    /// Its keys, the one to send to first.
+    pub keys: Vec<NodeKey>,
 }
 
 /// A network the node has a part in.
@@ -101,6 +137,9 @@ pub struct NetworkItem {
     /// Of a network that is no overlay: what its members are made on.
     #[serde(default)]
     pub segment: Option<Segment>,
+    /// What travels between nodes is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 /// How a network is on a device that every node has.
@@ -257,14 +296,35 @@ pub fn label_key(cluster: ClusterId) -> [u8; 16] {
     key
 }
 
+fn wireguard_port() -> u16 {
+    crate::tunnel::WIREGUARD_PORT
+}
+
+fn peer_item(node: &Node) -> Option<PeerItem> {
+    let tunnel = node.tunnel.as_ref()?;
+    Some(PeerItem {
+        number: node.number,
+        hostname: node.description.hostname.clone(),
+        endpoint: node.description.data_path,
+        lanes: tunnel.lanes,
+        keys: tunnel.keys(),
+    })
+}
+
 impl State {
     /// Everything `node` must know; nothing if it is not a member.
     pub fn assignments(&self, node: NodeId) -> Assignments {
         let mut items = BTreeMap::new();
         if let (Some(cluster), Some(own)) = (self.cluster(), self.node(node)) {
             items.insert(Key::Cluster, Item::Cluster(self.cluster_item(cluster)));
-            let item =
-                NodeItem { id: node, role: own.spec.role, data_path: own.description.data_path };
+            let tunnel = own.tunnel.as_ref();
+            let item = NodeItem {
+                id: node,
+                role: own.spec.role,
+                data_path: own.description.data_path,
+                number: own.number,
+                tunnel: tunnel.map(|tunnel| TunnelItem { generations: tunnel.generations() }),
+            };
             items.insert(Key::Node, Item::Node(item));
             self.add_networks(node, &mut items);
             // A task stays with its node until it is forgotten, so that its output can be read.
@@ -290,6 +350,7 @@ impl State {
         ClusterItem {
             id: cluster.id,
             data_path_port: cluster.spec.data_path_port,
+            wireguard_port: cluster.spec.wireguard_port,
             members: self.nodes().map(|node| node.description.data_path).collect(),
             managers: managers.map(|node| node.description.address).collect(),
             labels: labels.chain(foreign).map(|label| label_hash(cluster.id, label)).collect(),
@@ -314,9 +375,11 @@ impl State {
                 internal: network.spec.internal,
                 mtu: network.spec.mtu(),
                 segment: Segment::of(&network.spec),
+                encrypted: network.encrypted,
             };
             items.insert(Key::Network(network.id), Item::Network(item));
         }
+        self.add_peers(node, &here, items);
         for attachment in self.attachments().filter(|a| here.contains(&a.network)) {
             if let Some(item) = self.endpoint_item(attachment) {
                 items.insert(Key::Endpoint(attachment.id), Item::Endpoint(item));
@@ -340,6 +403,19 @@ impl State {
                     networks,
                 };
                 items.insert(Key::Service(service.id), Item::Service(item));
+            }
+        }
+    }
+
+    /// The nodes that share an encrypted network with this one, and have said their keys.
+    fn add_peers(&self, node: NodeId, here: &BTreeSet<NetworkId>, items: &mut BTreeMap<Key, Item>) {
+        let encrypted = |id: &NetworkId| self.network(*id).is_some_and(|n| n.encrypted);
+        let shared: BTreeSet<_> = here.iter().filter(|id| encrypted(id)).collect();
+        let on_shared = self.attachments().filter(|a| shared.contains(&a.network));
+        let others: BTreeSet<NodeId> = on_shared.filter_map(|a| a.node).collect();
+        for other in others.into_iter().filter(|other| *other != node) {
+            if let Some(item) = self.node(other).and_then(|other| peer_item(other)) {
+                items.insert(Key::Peer(other), Item::Peer(item));
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     spec::{EndpointSpec, NetworkSpec, NodeSpec, Role, RunSpec, ServiceSpec},
     task_state::{Desired, TaskState},
     time::Time,
+    tunnel::{Rotation, TunnelReport},
 };
 
 /// What one entry of the log holds: commands that are applied one after the other, each wholly or
@@ -232,6 +233,20 @@ pub enum Command {
         description: NodeDescription,
         /// For a manager: the incarnation of its Raft store.
         raft_incarnation: Option<String>,
+    },
+    /// Notes what a node says of its end of the encrypted links.
+    ReportTunnel {
+        /// The node.
+        id: NodeId,
+        /// What it says.
+        report: TunnelReport,
+    },
+    /// Begins the change to another key of a node, or brings it to the next phase.
+    RotateKey {
+        /// The node.
+        id: NodeId,
+        /// Where it stands; refused if it has gone further.
+        from: Rotation,
     },
     /// Notes whether a node is heard of.
     SetNodeState {

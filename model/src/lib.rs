@@ -17,6 +17,7 @@ pub mod spec;
 pub mod state;
 pub mod task_state;
 pub mod time;
+pub mod tunnel;
 
 pub use assignments::{Assignments, Change};
 pub use cable::{Cable, CableEnd};
@@ -30,3 +31,4 @@ pub use rejected::Rejected;
 pub use state::State;
 pub use task_state::{Desired, TaskState};
 pub use time::Time;
+pub use tunnel::{Engine, NodeKey, PublicKey, Rotation, Tunnel, TunnelReport};

@@ -20,6 +20,7 @@ use crate::{
     spec::{ContainerSpec, NetworkSpec, NetworkUse, NodeSpec, Role, ServiceSpec},
     task_state::{Desired, TaskState},
     time::Time,
+    tunnel::{Tunnel, WIREGUARD_PORT},
 };
 
 /// What every object carries.
@@ -72,6 +73,19 @@ pub struct ClusterSpec {
     pub certificate_expiry: Duration,
     /// Ended tasks kept for each slot, the present one included.
     pub task_history_limit: u32,
+    /// Overlays are encrypted unless they say otherwise.
+    #[serde(default)]
+    pub encrypt_overlays: bool,
+    /// First UDP port of WireGuard.
+    #[serde(default = "wireguard_port")]
+    pub wireguard_port: u16,
+    /// Age at which a node's WireGuard key is replaced; none leaves that to operators.
+    #[serde(default)]
+    pub key_rotation: Option<Duration>,
+}
+
+fn wireguard_port() -> u16 {
+    WIREGUARD_PORT
 }
 
 impl Default for ClusterSpec {
@@ -83,6 +97,9 @@ impl Default for ClusterSpec {
             data_path_port: 4789,
             certificate_expiry: Duration::from_secs(24 * 3600),
             task_history_limit: 5,
+            encrypt_overlays: false,
+            wireguard_port: WIREGUARD_PORT,
+            key_rotation: Some(Duration::from_secs(24 * 3600)),
         }
     }
 }
@@ -209,6 +226,9 @@ pub struct Node {
     pub message: String,
     /// For managers: the incarnation of its Raft store, that others check.
     pub raft_incarnation: Option<String>,
+    /// Its end of the encrypted links, once it has said what it has.
+    #[serde(default)]
+    pub tunnel: Option<Tunnel>,
 }
 
 impl Node {
@@ -253,6 +273,9 @@ pub struct Network {
     pub vni: Option<u32>,
     /// Its subnets, of either family; at least one, but for `host` and `none`.
     pub subnets: Vec<Subnet>,
+    /// Of an overlay: what travels between nodes is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 /// Who holds an attachment.

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod service;
 mod task;
+mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -108,6 +109,8 @@ impl State {
             Command::DescribeNode { id, description, raft_incarnation } => {
                 self.describe_node(*id, description, raft_incarnation.as_deref())
             }
+            Command::ReportTunnel { id, report } => self.report_tunnel(*id, report),
+            Command::RotateKey { id, from } => self.rotate_key(*id, from),
             Command::SetNodeState { id, state, message } => {
                 self.set_node_state(*id, *state, message)
             }

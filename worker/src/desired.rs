@@ -9,10 +9,10 @@ use std::{
 use ipnet::IpNet;
 use weft_dns::{Elsewhere, NetworkNames, Synced, Zones};
 use weft_model::{
-    Assignments, AttachmentId, NetworkId, ServiceId, Task, TaskId,
+    Assignments, AttachmentId, NetworkId, NodeId, ServiceId, Task, TaskId,
     assignments::{
-        ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, Segment, ServiceItem,
-        Visibility, label_key,
+        ClusterItem, EndpointItem, Item, Key, NetworkItem, NodeItem, PeerItem, Segment,
+        ServiceItem, Visibility, label_key,
     },
     object::{Foreign, Holder},
     spec::{Driver, EndpointMode, IpvlanMode as IpvlanWish, MacvlanMode as MacvlanWish},
@@ -78,6 +78,8 @@ pub struct Sorted<'a> {
     pub services: BTreeMap<ServiceId, &'a ServiceItem>,
     /// Members of them.
     pub endpoints: BTreeMap<AttachmentId, &'a EndpointItem>,
+    /// The nodes that share an encrypted network with it.
+    pub peers: BTreeMap<NodeId, &'a PeerItem>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, &'a Task>,
     /// Namespaces of others on it.
@@ -98,6 +100,9 @@ impl<'a> Sorted<'a> {
                 (Key::Service(id), Item::Service(item)) => {
                     sorted.services.insert(*id, item);
                 }
+                (Key::Peer(id), Item::Peer(item)) => {
+                    sorted.peers.insert(*id, item);
+                }
                 (Key::Endpoint(id), Item::Endpoint(item)) => {
                     sorted.endpoints.insert(*id, item);
                 }
@@ -112,6 +117,7 @@ impl<'a> Sorted<'a> {
                     | Key::Node
                     | Key::Network(_)
                     | Key::Service(_)
+                    | Key::Peer(_)
                     | Key::Endpoint(_)
                     | Key::Task(_)
                     | Key::Foreign(_),

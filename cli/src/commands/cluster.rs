@@ -60,6 +60,8 @@ async fn init(client: &Client, args: InitArgs, context: &mut Context<'_>) -> Res
         cert_expiry: args.cert_expiry.map(duration),
         task_history_limit: args.task_history_limit,
         encrypt_overlays: args.encrypt_overlays,
+        wireguard_port: 0,
+        key_rotation: None,
         availability: availability(args.availability).into(),
     };
     let result = client.cluster().init(request).await;

@@ -260,6 +260,13 @@ impl NodeService for Fake {
         drop(self.write(&request.into_inner().request_id)?);
         Ok(Response::new(RemoveNodeResponse::default()))
     }
+    async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Answer<RotateKeyResponse> {
+        drop(self.write(&request.into_inner().request_id)?);
+        Ok(Response::new(RotateKeyResponse::default()))
+    }
+    async fn links(&self, _: Request<NodeLinksRequest>) -> Answer<NodeLinksResponse> {
+        Ok(Response::new(NodeLinksResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Command, Node, State,
+    Command, Node, Rotation, State,
     command::Force,
     spec::{NodeSpec, Role},
 };
@@ -13,7 +13,8 @@ use weft_proto::{
     },
     v1::{
         self, GetNodeRequest, GetNodeResponse, ListNodesRequest, ListNodesResponse, ManagerStatus,
-        Reachability, RemoveNodeRequest, RemoveNodeResponse, UpdateNodeRequest, UpdateNodeResponse,
+        NodeLinksRequest, NodeLinksResponse, Reachability, RemoveNodeRequest, RemoveNodeResponse,
+        RotateKeyRequest, RotateKeyResponse, UpdateNodeRequest, UpdateNodeResponse,
         node_service_server::NodeService,
     },
 };
@@ -79,6 +80,33 @@ impl NodeService for Api {
         };
         let (node_id, _) = manager.decide(name, choice).await?;
         Ok(Response::new(RemoveNodeResponse { node_id }))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<RotateKeyResponse>, Status> {
+        let manager = self.manager()?;
+        let asked = origin_of(&request)?.asked;
+        let name = named(request.get_ref())?;
+        let RotateKeyRequest { node, .. } = request.into_inner();
+        let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
+            let id = resolve::node(state, &node, asked)?.id;
+            // One that is going on goes on by itself: asking again changes nothing.
+            let from = Rotation::Idle;
+            Ok(Command::RotateKey { id, from })
+        };
+        let (id, state) = manager.decide(name, choice).await?;
+        let node = resolve::node(&state, &id, None)?;
+        let node = Some(shown(&node, &manager.store().status()));
+        Ok(Response::new(RotateKeyResponse { node }))
+    }
+
+    async fn links(
+        &self,
+        _request: Request<NodeLinksRequest>,
+    ) -> Result<Response<NodeLinksResponse>, Status> {
+        Err(Status::unimplemented("the links of a node cannot be asked for yet"))
     }
 }
 

@@ -56,7 +56,12 @@ impl<L: Ledger> Desk<L> {
     ) -> SessionEnd {
         let hello = match timeout(HELLO_WAIT, inbound.recv()).await {
             Ok(Some(FromWorker::Hello(hello))) => hello,
-            Ok(Some(FromWorker::Heartbeat | FromWorker::Applied(_) | FromWorker::Reports(_)))
+            Ok(Some(
+                FromWorker::Heartbeat
+                | FromWorker::Applied(_)
+                | FromWorker::Reports(_)
+                | FromWorker::Tunnel(_),
+            ))
             | Err(_) => return SessionEnd::NoHello,
             Ok(None) => return SessionEnd::Closed,
         };
@@ -170,6 +175,10 @@ impl<L: Ledger> Session<'_, L> {
             FromWorker::Applied(revision) => {
                 self.registered.applied(revision);
                 Ok(())
+            }
+            FromWorker::Tunnel(report) => {
+                let command = Command::ReportTunnel { id: self.node, report };
+                self.desk.write(vec![command]).await
             }
             FromWorker::Reports(first) => {
                 let (reports, after) = gather(first, inbound);

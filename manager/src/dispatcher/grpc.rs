@@ -10,7 +10,7 @@ use weft_model::{Command, NodeId, object::NodeState, spec::Role};
 use weft_proto::{
     convert::{
         node::{description_of, role},
-        session::Reports,
+        session::{Reports, tunnel_from_wire},
         status::{hinted, invalid, refused},
     },
     v1::{
@@ -175,6 +175,9 @@ fn message_of(request: &SessionRequest) -> Result<FromWorker, Status> {
         Some(Wire::Applied(applied)) => Ok(FromWorker::Applied(applied.revision)),
         Some(Wire::Reports(bytes)) => Reports::from_wire(bytes)
             .map(FromWorker::Reports)
+            .map_err(|error| Status::invalid_argument(format!("{error}: {}", error.source))),
+        Some(Wire::Tunnel(bytes)) => tunnel_from_wire(bytes)
+            .map(FromWorker::Tunnel)
             .map_err(|error| Status::invalid_argument(format!("{error}: {}", error.source))),
         None => Err(Status::invalid_argument("a message of a kind this version does not know")),
     }

@@ -8,7 +8,7 @@ use weft_proto::Message;
 use weft_proto::v1::{
     CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, PruneNetworksRequest,
     RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RollbackServiceRequest,
-    UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
+    RotateKeyRequest, UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
 };
 
 use super::parse_request_id;
@@ -43,6 +43,7 @@ requests!(
     RemoveNodeRequest,
     RemoveServiceRequest,
     RollbackServiceRequest,
+    RotateKeyRequest,
     UpdateClusterRequest,
     UpdateNodeRequest,
     UpdateServiceRequest,

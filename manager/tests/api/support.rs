@@ -39,8 +39,9 @@ use weft_proto::{
         server_config, unix_channel, unix_incoming,
     },
     v1::{
-        AgentLogsRequest, IssueCertificateRequest, IssueCertificateResponse, LogRecord, LogStream,
-        RenewCertificateRequest, SessionRequest, SessionResponse,
+        AgentLinksRequest, AgentLogsRequest, IssueCertificateRequest, IssueCertificateResponse,
+        LogRecord, LogStream, NodeLinksResponse, RenewCertificateRequest, SessionRequest,
+        SessionResponse,
         agent_service_server::{AgentService, AgentServiceServer},
         dispatcher_service_client::DispatcherServiceClient,
         join_service_client::JoinServiceClient,
@@ -90,6 +91,13 @@ impl AgentService for Agent {
             line(LogStream::Stderr, format!("err of {task}")),
         ];
         Ok(tonic::Response::new(tokio_stream::iter(lines)))
+    }
+
+    async fn links(
+        &self,
+        _: Request<AgentLinksRequest>,
+    ) -> Result<tonic::Response<NodeLinksResponse>, Status> {
+        Ok(tonic::Response::new(NodeLinksResponse::default()))
     }
 }
 

@@ -20,6 +20,7 @@ const PARENT: &[&str] = &["parent"];
 const MACVLAN_MODE: &[&str] = &["mode", "macvlan_mode"];
 const IPVLAN_MODE: &[&str] = &["mode", "ipvlan_mode"];
 const BRIDGE: &[&str] = &["bridge"];
+const ENCRYPTED: &[&str] = &["encrypted"];
 
 /// How devices on a parent reach each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,6 +67,8 @@ enum Kind {
     Mtu,
     Device,
     Flag,
+    /// A flag that is also set by its name alone.
+    Presence,
     Address,
     Parent,
     MacvlanMode,
@@ -75,7 +78,7 @@ enum Kind {
 /// The options of a driver: all names of each, and what it holds.
 fn known(driver: Driver) -> &'static [(&'static [&'static str], Kind)] {
     match driver {
-        Driver::Overlay => &[(MTU, Kind::Mtu)],
+        Driver::Overlay => &[(MTU, Kind::Mtu), (ENCRYPTED, Kind::Presence)],
         Driver::Bridge => &[
             (NAME, Kind::Device),
             (ICC, Kind::Flag),
@@ -99,6 +102,12 @@ impl NetworkSpec {
     /// MTU asked for.
     pub fn mtu(&self) -> Option<u32> {
         self.option(MTU)?.parse().ok()
+    }
+
+    /// Of an overlay: whether it is encrypted, if it says so.
+    pub fn encrypted(&self) -> Option<bool> {
+        let said = self.option_of(Driver::Overlay, ENCRYPTED)?;
+        if said.is_empty() { Some(true) } else { flag(said) }
     }
 
     /// Of a bridge: the device asked for.
@@ -201,7 +210,8 @@ impl NetworkSpec {
             Kind::Mtu => self.check_mtu(value),
             Kind::Device => check_free_device(&field, value),
             Kind::Parent => check_parent(&field, value),
-            Kind::Flag => right(flag(value).is_some(), "must be true or false"),
+            Kind::Presence if value.is_empty() => Ok(()),
+            Kind::Flag | Kind::Presence => right(flag(value).is_some(), "must be true or false"),
             Kind::Address if option.ends_with("ipv4") => {
                 right(value.parse::<std::net::Ipv4Addr>().is_ok(), "must be an IPv4 address")
             }
@@ -221,10 +231,6 @@ impl NetworkSpec {
             // Docker accepts a list of VNIs here; ours are chosen by the leader alone.
             "com.docker.network.driver.overlay.vxlanid_list" => {
                 return Invalid::new("option", option, "the VNI is chosen by the cluster");
-            }
-            "encrypted" if self.driver == Driver::Overlay => {
-                let reason = "encrypted overlays are not available in this version";
-                return Invalid::new("option", option, reason);
             }
             _ => format!("unknown for driver {}: ", self.driver.word()),
         };
@@ -372,7 +378,7 @@ mod tests {
             (Driver::Macvlan, "mode", "passthru", "needs a parent"),
             (Driver::Ipvlan, "ipvlan_mode", "bridge", "must be l2, l3 or l3s"),
             (Driver::Ipvlan, "macvlan_mode", "bridge", "unknown for driver ipvlan"),
-            (Driver::Overlay, "encrypted", "", "not available"),
+            (Driver::Overlay, "encrypted", "perhaps", "true or false"),
             (Driver::Overlay, "parent", "eth0", "unknown for driver overlay: must be mtu, com."),
         ];
         for (driver, option, value, reason) in cases {

@@ -1,6 +1,6 @@
 //! The cluster and its tokens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{State, expect_version};
 use crate::{
@@ -8,8 +8,13 @@ use crate::{
     object::{Cluster, ClusterSpec, ExtraToken, Secret},
     rejected::Rejected,
     spec::{Invalid, Role},
+    tunnel::LANES_MAX,
 };
 
+/// The last first port: all lanes of both generations follow it.
+const WIREGUARD_PORT_MAX: u16 = u16::MAX - 2 * LANES_MAX;
+/// Rotations take seconds; more often than this they would never rest.
+const KEY_ROTATION_MIN: Duration = Duration::from_secs(60);
 /// Most tokens beside the standing ones; those that expired are dropped first.
 const EXTRA_TOKENS_MAX: usize = 1_000;
 
@@ -140,6 +145,14 @@ fn check_spec(spec: &ClusterSpec) -> Result<(), Invalid> {
     if !(1024..=49_151).contains(&spec.data_path_port) {
         let reason = "must be from 1024 to 49151";
         return Err(Invalid::new("--data-path-port", spec.data_path_port, reason));
+    }
+    if !(1024..=WIREGUARD_PORT_MAX).contains(&spec.wireguard_port) {
+        let reason = format!("must be from 1024 to {WIREGUARD_PORT_MAX}");
+        return Err(Invalid::new("--wireguard-port", spec.wireguard_port, reason));
+    }
+    if let Some(period) = spec.key_rotation.filter(|period| *period < KEY_ROTATION_MIN) {
+        let value = format!("{} s", period.as_secs());
+        return Err(Invalid::new("--key-rotation", value, "at least 1m, or 0 for never"));
     }
     if spec.certificate_expiry.as_secs() < 3600 {
         let value = format!("{} s", spec.certificate_expiry.as_secs());

@@ -78,12 +78,20 @@ impl State {
         check_some(subnets)?;
         self.check_subnets(id, subnets)?;
         let meta = Meta::new(self.now);
-        let network = Network { id, meta, spec: spec.clone(), vni, subnets: subnets.to_vec() };
+        let encrypted = self.is_encrypted(spec);
+        let network =
+            Network { id, meta, spec: spec.clone(), vni, subnets: subnets.to_vec(), encrypted };
         self.networks.insert_mut(id, Arc::new(network));
         if vni.is_some() {
             self.change_cluster(|cluster| cluster.last_vni = vni)?;
         }
         Ok(Applied::of(id))
+    }
+
+    /// What its own words say, or the cluster's.
+    fn is_encrypted(&self, spec: &NetworkSpec) -> bool {
+        let default = self.cluster.as_ref().is_some_and(|cluster| cluster.spec.encrypt_overlays);
+        spec.driver == Driver::Overlay && spec.encrypted().unwrap_or(default)
     }
 
     /// Makes a predefined network, or gives it other settings as long as nobody is on it.
@@ -103,8 +111,14 @@ impl State {
         self.check_devices(id, spec)?;
         self.check_subnets(id, subnets)?;
         let meta = Meta::new(self.now);
-        let network =
-            Network { id, meta, spec: spec.clone(), vni: None, subnets: subnets.to_vec() };
+        let network = Network {
+            id,
+            meta,
+            spec: spec.clone(),
+            vni: None,
+            subnets: subnets.to_vec(),
+            encrypted: false,
+        };
         let Some(present) = present else {
             if self.networks.contains_key(&id) {
                 let (kind, name) = ("network".to_owned(), spec.name.clone());

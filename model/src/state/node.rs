@@ -41,6 +41,7 @@ impl State {
             since: self.now,
             message: "has not yet spoken".to_owned(),
             raft_incarnation: None,
+            tunnel: None,
         };
         self.nodes.insert_mut(new.id, Arc::new(node));
         Ok(Applied::of(new.id))

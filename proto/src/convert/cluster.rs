@@ -1,5 +1,7 @@
 //! The cluster and its settings.
 
+use std::time::Duration;
+
 use weft_model::{Cluster, object::ClusterSpec, spec::Invalid};
 
 use super::value;
@@ -23,7 +25,9 @@ pub fn spec(spec: &ClusterSpec) -> v1::ClusterSpec {
         data_path_port: u32::from(spec.data_path_port),
         node_certificate_expiry: Some(value::duration(spec.certificate_expiry)),
         task_history_limit: spec.task_history_limit,
-        encrypt_overlays: false,
+        encrypt_overlays: spec.encrypt_overlays,
+        wireguard_port: u32::from(spec.wireguard_port),
+        key_rotation: spec.key_rotation.map(value::duration),
     }
 }
 
@@ -33,9 +37,16 @@ pub fn spec(spec: &ClusterSpec) -> v1::ClusterSpec {
 /// The first field that cannot be read. Ranges are checked by the state.
 pub fn spec_of_init(request: &v1::InitRequest) -> Result<ClusterSpec, Invalid> {
     let mut spec = ClusterSpec::default();
-    if request.encrypt_overlays {
-        let reason = "encrypted overlays are not available in this version";
-        return Err(Invalid::new("--encrypt-overlays", "true", reason));
+    spec.encrypt_overlays = request.encrypt_overlays;
+    if request.wireguard_port != 0 {
+        let port = request.wireguard_port;
+        spec.wireguard_port = u16::try_from(port)
+            .map_err(|_| Invalid::new("--wireguard-port", port, "must be from 1024 to 65503"))?;
+    }
+    match value::span("--key-rotation", request.key_rotation.as_ref())? {
+        None => {}
+        Some(Duration::ZERO) => spec.key_rotation = None,
+        Some(period) => spec.key_rotation = Some(period),
     }
     if !request.default_addr_pools.is_empty() {
         let pools = request.default_addr_pools.iter();

@@ -136,6 +136,7 @@ pub fn network(state: &State, network: &Network) -> v1::Network {
         endpoints: attached.map(|attached| endpoint(state, network, attached)).collect(),
         vips: vips(state, network),
         r#use: uses.collect(),
+        encrypted: network.encrypted,
     }
 }
 

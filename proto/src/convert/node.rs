@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use weft_model::{
-    Node,
+    Engine, Node, Rotation, Tunnel,
     object::{NodeDescription, NodeState},
     spec::{Availability, Invalid, NodeSpec, Role},
+    tunnel::tunnel_address,
 };
 
 use super::value;
@@ -97,6 +98,36 @@ pub fn node(node: &Node, manager: Option<v1::ManagerStatus>) -> v1::Node {
         manager,
         number: node.number,
         certificate_expires_at: description.certificate_expires.map(value::timestamp),
+        tunnel: node.tunnel.as_ref().map(|own| tunnel(node.number, own)),
+    }
+}
+
+/// A node's end of the encrypted links; what its rotation waits for is known to the leader alone,
+/// and so is the port of the cluster.
+fn tunnel(number: u64, tunnel: &Tunnel) -> v1::NodeTunnel {
+    let engine = match tunnel.engine {
+        Engine::Kernel => v1::TunnelEngine::Kernel,
+        Engine::Userspace => v1::TunnelEngine::Userspace,
+    };
+    let rotation = match tunnel.rotation {
+        Rotation::Idle => v1::KeyRotation::Idle,
+        Rotation::Wanted => v1::KeyRotation::Wanted,
+        Rotation::Distributed { .. } => v1::KeyRotation::Distributed,
+        Rotation::Switched { .. } => v1::KeyRotation::Switched,
+    };
+    let generation = tunnel.current.generation;
+    let address = tunnel_address(number, generation);
+    v1::NodeTunnel {
+        engine: engine.into(),
+        reason: tunnel.reason.clone(),
+        lanes: u32::from(tunnel.lanes),
+        public_key: tunnel.current.public.0.to_vec(),
+        generation,
+        since: Some(value::timestamp(tunnel.since)),
+        rotation: rotation.into(),
+        address: address.map(|address| address.to_string()).unwrap_or_default(),
+        port: 0,
+        waiting_for: Vec::new(),
     }
 }
 

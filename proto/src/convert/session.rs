@@ -2,7 +2,7 @@
 //! carries as bytes: assignments one way, reports the other.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use weft_model::{Change, command::TaskReport};
+use weft_model::{Change, TunnelReport, command::TaskReport};
 
 use crate::v1::session_response;
 
@@ -78,6 +78,19 @@ impl Reports {
     }
 }
 
+/// What a node has for encrypted links, as bytes.
+pub fn tunnel_to_wire(report: &TunnelReport) -> Vec<u8> {
+    encode(report)
+}
+
+/// And back.
+///
+/// # Errors
+/// [`Unreadable`] when the bytes are no such report.
+pub fn tunnel_from_wire(bytes: &[u8]) -> Result<TunnelReport, Unreadable> {
+    decode("tunnel report", bytes)
+}
+
 /// Fields go by name, so that a field more does no harm to an older reader.
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(value).expect("the model's types have no values that cannot be encoded")
@@ -92,7 +105,7 @@ mod tests {
     use super::*;
     use weft_model::{
         NodeId, TaskId, TaskState,
-        assignments::{Item, Key, NodeItem},
+        assignments::{Item, Key, NodeItem, TunnelItem},
         spec::Role,
     };
 
@@ -102,6 +115,8 @@ mod tests {
             id: NodeId::from_bytes([3; 32]),
             role: Role::Manager,
             data_path: "10.0.0.1".parse().unwrap(),
+            number: 7,
+            tunnel: Some(TunnelItem { generations: vec![2, 1] }),
         };
         let task = TaskId::from_bytes([1; 32]);
         let update = AssignmentsUpdate {

@@ -2,7 +2,10 @@
 
 use tonic::{Request, Response, Status};
 use weft_model::TaskId;
-use weft_proto::v1::{AgentLogsRequest, ContainerLogsRequest, agent_service_server::AgentService};
+use weft_proto::v1::{
+    AgentLinksRequest, AgentLogsRequest, ContainerLogsRequest, NodeLinksResponse,
+    agent_service_server::AgentService,
+};
 
 use super::{
     Sources,
@@ -49,5 +52,12 @@ impl AgentService for Agent {
             }
             other => other.map(Response::new),
         }
+    }
+
+    async fn links(
+        &self,
+        _request: Request<AgentLinksRequest>,
+    ) -> Result<Response<NodeLinksResponse>, Status> {
+        Err(Status::unimplemented("this node has no encrypted links yet"))
     }
 }
