@@ -286,3 +286,36 @@ fn forged_packets_from_strangers_are_not_taken() {
     let counter = lab.outside("ip -s link show wx | awk '/TX:/ { getline; print $2 }'").ok();
     assert!(counter.parse::<u64>().expect("a counter") >= 20, "the fault did not happen");
 }
+
+#[test]
+fn a_name_counts_before_the_beginning_of_an_id_on_the_node_and_in_the_cluster() {
+    let lab = Lab::cluster("beginning", 1, 0);
+    let host = lab.host(1);
+    let own = host.weft(&["network", "create", "shop"]).ok().to_owned();
+    // The cluster has a network whose name begins the ID of one of the node.
+    let name = &own[..2];
+    let create = ["network", "create", "-d", "overlay", "--attachable", name];
+    let shared = host.weft(&create).ok().to_owned();
+    let id = |word: &str| host.weft(&["network", "inspect", "-f", "{{.Id}}", word]).ok().to_owned();
+    assert_eq!(id(name), shared);
+    assert_eq!(id(&own[..12]), own);
+    assert_eq!(host.weft(&["inspect", "-f", "{{.Scope}}", name]).ok(), "cluster");
+
+    let image = lab.image();
+    let run = ["run", "-d", "--name", "c", "--network", name, &image, "sleep", "1000000"];
+    host.weft(&run).ok();
+    let on = || {
+        let names = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        host.weft(&["inspect", "-f", names, "c"]).ok().trim().to_owned()
+    };
+    assert_eq!(on(), name);
+    host.weft(&["network", "connect", &own[..12], "c"]).ok();
+    host.weft(&["network", "disconnect", name, "c"]).ok();
+    assert_eq!(on(), "shop");
+    host.weft(&["network", "connect", name, "c"]).ok();
+    host.weft(&["rm", "-f", "c"]).ok();
+    host.eventually("the address is given back", 10, |host| {
+        host.weft(&["network", "rm", name]).text().map(drop)
+    });
+    assert_eq!(id("shop"), own);
+}

@@ -1,10 +1,14 @@
 //! `weft network ...`
 
+mod find;
+
 use std::collections::HashMap;
 
 use ipnet::IpNet;
 use tonic::{Code, Status};
 use weft_proto::v1;
+
+pub use find::find;
 
 use super::{Context, filter::Filters, inspect, style};
 use crate::{
@@ -233,46 +237,6 @@ pub fn in_no_cluster(status: &Status) -> bool {
 /// Whether the node's own half is not for this caller.
 fn is_closed(status: &Status) -> bool {
     matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented)
-}
-
-/// Looks for a network on the node and in the cluster.
-pub async fn find(client: &Client, name: &str) -> Result<(Place, v1::Network), Status> {
-    let request = v1::GetNetworkRequest { network: name.to_owned() };
-    let own = client.local_networks().get(request.clone()).await;
-    let shared = match &own {
-        // Whether the cluster has one too is worth one question, not a wait.
-        Ok(_) => client.networks().get(request).await.map(tonic::Response::into_inner),
-        Err(_) => {
-            client
-                .try_ask(|| {
-                    let (mut stub, request) = (client.networks(), request.clone());
-                    async move { stub.get(request).await }
-                })
-                .await
-        }
-    };
-    let own = own.map(|answer| answer.into_inner().network.unwrap_or_default());
-    let shared = shared.map(|answer| answer.network.unwrap_or_default());
-    match (own, shared) {
-        (Ok(own), Ok(shared)) => Err(ambiguous(name, &own, &shared)),
-        (Ok(own), Err(_)) => Ok((Place::Node, own)),
-        (Err(_), Ok(shared)) => Ok((Place::Cluster, shared)),
-        // The node knows that it has none; what the managers say is worth more than that.
-        (Err(own), Err(shared)) if own.code() == Code::NotFound && in_no_cluster(&shared) => {
-            Err(own)
-        }
-        (Err(own), Err(shared)) if own.code() == Code::NotFound || is_closed(&own) => Err(shared),
-        (Err(own), Err(_)) => Err(own),
-    }
-}
-
-fn ambiguous(name: &str, own: &v1::Network, shared: &v1::Network) -> Status {
-    let show = |place: Place, network: &v1::Network| {
-        let id = Trunc::Yes.id(&network.id);
-        format!("{id} of {}", place.words())
-    };
-    let (own, shared) = (show(Place::Node, own), show(Place::Cluster, shared));
-    Status::failed_precondition(format!("{name} may be {own} or {shared}: name it by ID"))
 }
 
 async fn connect(

@@ -1,13 +1,13 @@
 //! The networks of this node, as operators see and make them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tonic::{Request, Response, Status};
-use weft_model::{Network, Rejected, State, spec::Scope};
+use weft_model::{Container, Network, NetworkId, State};
 use weft_proto::{
     convert::{
         network::{local_spec_of, network as to_wire},
-        run::{self, Resolve as _},
+        run,
         status::{invalid, refused},
     },
     v1::{
@@ -23,7 +23,11 @@ use super::{
     Sources,
     own::{self, Resolver, named},
 };
-use crate::{desired::Sorted, local::Local, worker::Worker};
+use crate::{
+    desired::Sorted,
+    local::{Local, of_container},
+    worker::Worker,
+};
 
 /// See the module.
 pub struct Networks {
@@ -132,26 +136,21 @@ impl LocalNetworkService for Networks {
 }
 
 impl Networks {
-    /// A network that a container is on: of this node, or of the cluster by its name there.
+    /// The network that a word means to a container, of this node or of the cluster.
     fn network_of(
         &self,
         local: &Local,
-        container: &weft_model::Container,
-        text: &str,
-    ) -> Result<weft_model::NetworkId, Status> {
+        container: &Container,
+        word: &str,
+    ) -> Result<NetworkId, Status> {
         let (_, assignments) = self.sources.assigned.borrow().clone();
-        let sorted = Sorted::new(&assignments);
-        let foreign = container.endpoints.iter().filter(|e| e.spec.scope == Scope::Cluster);
-        let named = foreign.map(|endpoint| endpoint.spec.network).find(|id| {
-            sorted.networks.get(id).is_some_and(|network| network.name.eq_ignore_ascii_case(text))
-        });
-        match named {
-            Some(id) => Ok(id),
-            None => {
-                let found: Result<_, Rejected> = Resolver(&local.state()).network(text);
-                found.map(|(id, _)| id).map_err(|error| refused(&error))
-            }
-        }
+        let (state, sorted) = (local.state(), Sorted::new(&assignments));
+        let mut all: BTreeMap<_, _> =
+            container.endpoints.iter().map(|endpoint| (endpoint.spec.network, "")).collect();
+        all.extend(sorted.networks.iter().map(|(id, network)| (*id, network.name.as_str())));
+        all.extend(state.networks().map(|network| (network.id, network.spec.name.as_str())));
+        let is_on = |id| container.endpoint_on(id).is_some();
+        of_container(word, &all, is_on).map_err(|error| refused(&error))
     }
 }
 

@@ -6,14 +6,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use weft_model::{AttachmentId, Container, NetworkId, Rejected, State};
+use weft_model::{AttachmentId, Container, Network, NetworkId, Rejected, State};
 use weft_proto::v1::{AttachForeignRequest, EndpointSpec};
 
-use super::{Local, calls::CallError};
+use super::{
+    Local,
+    calls::CallError,
+    named::{ambiguous, is_called, leaves_own},
+};
 use crate::{attach::Ask, desired::Sorted};
 
 /// How long the managers may take from their word to the addresses.
@@ -77,19 +81,19 @@ impl Local {
     ) -> Result<Leased<'a>, CallError> {
         let mut leased = Leased { local: self, of: BTreeMap::new() };
         for endpoint in wanted {
-            let missed = match self.engine.state().network_named(&endpoint.network) {
-                Ok(_) => continue,
-                Err(missed @ Rejected::NotFound { .. }) => missed,
-                Err(other) => return Err(other.into()),
-            };
-            if !self.is_member() {
-                return Err(missed.into());
+            let own = self.engine.state().network_named(&endpoint.network).cloned();
+            let whole = |own: &Arc<Network>| is_called(own.id, &own.spec.name, &endpoint.network);
+            let whole = own.as_ref().is_ok_and(whole);
+            if whole || !self.is_member() {
+                own?;
+                continue;
             }
-            match self.lease_one(name, endpoint).await {
-                Ok((network, attachment)) => {
+            match self.lease_named(name, endpoint, own).await {
+                Ok(Some((network, attachment))) => {
                     endpoint.network = network.to_string();
                     leased.of.insert(network, attachment);
                 }
+                Ok(None) => {}
                 Err(error) => {
                     self.give_up(&leased).await;
                     return Err(error);
@@ -97,6 +101,39 @@ impl Local {
             }
         }
         Ok(leased)
+    }
+
+    /// Asks for an address on the cluster's network of that name. None if it has none, and the word is
+    /// the beginning of the ID of `own`.
+    async fn lease_named(
+        &self,
+        name: &str,
+        endpoint: &EndpointSpec,
+        own: Result<Arc<Network>, Rejected>,
+    ) -> Result<Option<(NetworkId, AttachmentId)>, CallError> {
+        let word = &endpoint.network;
+        let (network, attachment) = match (self.lease_one(name, endpoint).await, &own) {
+            (Ok(got), _) => got,
+            (Err(CallError::Managers(status)), Ok(_)) if leaves_own(&status, word) => {
+                return Ok(None);
+            }
+            (Err(error), Ok(_) | Err(Rejected::NotFound { .. })) => return Err(error),
+            // It begins the IDs of several of this node, and is nothing there.
+            (Err(_), Err(several)) => return Err(several.clone().into()),
+        };
+        let assigned = self.context.assigned.borrow().1.clone();
+        let shared = Sorted::new(&assigned).networks.get(&network).map(|item| item.name.clone());
+        let shared = shared.unwrap_or_default();
+        if is_called(network, &shared, word) || matches!(own, Err(Rejected::NotFound { .. })) {
+            return Ok(Some((network, attachment)));
+        }
+        self.detach(attachment).await;
+        self.leases.change(|held| {
+            held.remove(&attachment);
+        });
+        let own = own?;
+        let several = [(own.id, own.spec.name.as_str()), (network, shared.as_str())];
+        Err(ambiguous(word, &several).into())
     }
 
     fn is_member(&self) -> bool {
@@ -153,10 +190,14 @@ impl Local {
     /// Gives back what is not needed after all.
     pub(super) async fn give_up(&self, leased: &Leased<'_>) {
         for attachment in leased.of.values() {
-            if let Err(status) = self.ground.ask(&Ask::Detach(*attachment)).await {
-                let (id, reason) = (attachment.short(), status.message());
-                tracing::warn!(attachment = %id, reason, "not given back yet");
-            }
+            self.detach(*attachment).await;
+        }
+    }
+
+    async fn detach(&self, attachment: AttachmentId) {
+        if let Err(status) = self.ground.ask(&Ask::Detach(attachment)).await {
+            let (id, reason) = (attachment.short(), status.message());
+            tracing::warn!(attachment = %id, reason, "not given back yet");
         }
     }
 

@@ -21,6 +21,7 @@ pub mod live;
 pub mod log;
 mod make;
 mod name;
+mod named;
 mod networks;
 mod pair;
 pub mod plane;
@@ -39,6 +40,7 @@ pub use defaults::Defaults;
 pub use engine::{Engine, ProposeError};
 pub use live::Live;
 pub use log::LogError;
+pub(crate) use named::of_container;
 pub use weft_ipam::AddressPool;
 
 use crate::{
