@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use boringtun::x25519::{PublicKey, StaticSecret};
 use serde::{Deserialize, Serialize};
 
 /// Hardware address of an interface.
@@ -14,6 +15,13 @@ pub type Mac = [u8; 6];
 /// A key of Curve25519, private or public.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(pub [u8; 32]);
+
+impl Key {
+    /// The public half of a private key.
+    pub fn public(&self) -> Self {
+        Self(PublicKey::from(&StaticSecret::from(self.0)).to_bytes())
+    }
+}
 
 /// No key is ever printed: half of them are private.
 impl fmt::Debug for Key {
@@ -33,6 +41,18 @@ pub struct Config {
     pub networks: BTreeMap<u32, Network>,
 }
 
+impl Config {
+    /// The same with the public half of each private key in its place: what the engine shows of itself,
+    /// and what it is compared with.
+    pub fn without_private_keys(&self) -> Self {
+        let mut config = self.clone();
+        for identity in &mut config.identities {
+            identity.private_key = identity.private_key.public();
+        }
+        config
+    }
+}
+
 /// One key of this node and where it is listened for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -40,7 +60,8 @@ pub struct Identity {
     pub private_key: Key,
     /// The address inside the tunnel, that VXLAN packets of this identity come from.
     pub address: Ipv4Addr,
-    /// UDP ports, one for each lane, in their order; all local addresses are listened on.
+    /// UDP ports, one for each lane, in their order; all local addresses are listened on. All identities
+    /// have the same number of lanes; none has a port of another.
     pub ports: Vec<u16>,
 }
 
@@ -69,7 +90,9 @@ pub struct PeerIdentity {
 /// One encrypted network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// Name of the TAP device that is this network's port on its bridge; made by the daemon, persistent.
+    /// Name of the TAP device that is this network's port on its bridge; made by the daemon, persistent,
+    /// with multiple queues (`IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE`). While it is missing
+    /// it is looked for four times a second.
     pub device: String,
     /// The interfaces on other nodes.
     pub members: BTreeMap<Mac, Member>,

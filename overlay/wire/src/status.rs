@@ -41,6 +41,8 @@ pub struct Status {
     pub peers: BTreeMap<u64, PeerStatus>,
     /// Packets that were dropped before it was known whose they were.
     pub drops: BTreeMap<Reason, u64>,
+    /// Networks whose TAP device is not open, and why; by VXLAN network identifier.
+    pub devices: BTreeMap<u32, String>,
 }
 
 /// How the link to one node is doing; sums over its keys and lanes.

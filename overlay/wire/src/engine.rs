@@ -1,0 +1,204 @@
+//! The engine: it turns a configuration into sockets and lanes, and keeps what stays.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use boringtun::{noise::rate_limiter::RateLimiter, x25519::PublicKey};
+
+use crate::{
+    Config, Key, Status,
+    lane::{Handle, Lane, Order, Report, Setup, Tally},
+    sys::Udp,
+    tables::{BadConfig, Tables},
+    verifier::{self, INITIATIONS, Initiation, RESPONSES, Rules, Shared, lock},
+};
+
+/// How long a lane may take to say how it is doing: it is never busy for long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Carries packets from the moment it is configured until it is dropped.
+pub struct Engine {
+    tables: Arc<Tables>,
+    sockets: BTreeMap<u16, Arc<Udp>>,
+    limiters: BTreeMap<Key, Arc<RateLimiter>>,
+    lanes: Vec<Running>,
+    /// What lanes that have ended had counted.
+    ended: Tally,
+    verifier: mpsc::SyncSender<Initiation>,
+    shared: Arc<Shared>,
+}
+
+/// A lane and its thread.
+struct Running {
+    handle: Handle,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Why a configuration was not taken. What was done before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the configuration cannot be")]
+    Config(#[from] BadConfig),
+    #[error("cannot listen on UDP port {port}")]
+    Port {
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl Engine {
+    /// Starts one that does nothing yet.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new() -> io::Result<Self> {
+        let (verifier, inbox) = mpsc::sync_channel(verifier::WAITING);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("verifier".to_owned())
+            .spawn(move || verifier::run(&inbox, &theirs))?;
+        Ok(Self {
+            tables: Arc::default(),
+            sockets: BTreeMap::new(),
+            limiters: BTreeMap::new(),
+            lanes: Vec::new(),
+            ended: Tally::default(),
+            verifier,
+            shared,
+        })
+    }
+
+    /// Does what the configuration says from now on. Sessions, sockets and devices that stay in it are
+    /// not touched, and no packet of theirs is lost.
+    ///
+    /// # Errors
+    /// It cannot be; nothing has changed then. A device that is missing is no error: it is waited for.
+    pub fn set(&mut self, config: Config) -> Result<(), Refused> {
+        if config == self.tables.config {
+            return Ok(());
+        }
+        let tables = Arc::new(Tables::new(config)?);
+        let sockets = self.bind(&tables)?;
+        while self.lanes.len() < tables.lanes() {
+            let lane = self.start(self.lanes.len()).map_err(Refused::Thread)?;
+            self.lanes.push(lane);
+        }
+        self.sockets = sockets;
+        self.tables = tables;
+        self.follow_identities();
+        // The others must not hand frames to a lane that ends, so it ends after they know.
+        let ending = self.lanes.split_off(self.tables.lanes());
+        self.publish();
+        for lane in ending {
+            self.end(lane);
+        }
+        Ok(())
+    }
+
+    /// The sockets of a configuration; those that are open already stay.
+    fn bind(&self, tables: &Tables) -> Result<BTreeMap<u16, Arc<Udp>>, Refused> {
+        let ports: BTreeSet<u16> = tables.own.iter().flat_map(|own| own.ports.clone()).collect();
+        let bind = |port| match self.sockets.get(&port) {
+            Some(socket) => Ok((port, Arc::clone(socket))),
+            None => Udp::bind(port)
+                .map(|socket| (port, Arc::new(socket)))
+                .map_err(|source| Refused::Port { port, source }),
+        };
+        ports.into_iter().map(bind).collect()
+    }
+
+    fn start(&self, number: usize) -> io::Result<Running> {
+        let (lane, handle) = Lane::new(number, self.verifier.clone())?;
+        let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(|| lane.run())?;
+        Ok(Running { handle, thread })
+    }
+
+    fn end(&mut self, lane: Running) {
+        if let Some(report) = ask(&lane.handle) {
+            self.ended.merge(report.tally);
+        }
+        lane.handle.tell(Order::Stop);
+        // Its result says only that the kernel refused to poll, after which nothing is left to end.
+        let _ = lane.thread.join();
+    }
+
+    fn follow_identities(&mut self) {
+        let own: Vec<Key> = self.tables.own.iter().map(|own| own.public).collect();
+        self.limiters.retain(|key, _| own.contains(key));
+        for key in own {
+            let limiter = || Arc::new(RateLimiter::new(&PublicKey::from(key.0), RESPONSES));
+            self.limiters.entry(key).or_insert_with(limiter);
+        }
+        let nodes = &self.tables.config.nodes;
+        self.ended.keep(|node| nodes.contains_key(&node));
+    }
+
+    fn publish(&self) {
+        let lanes: Vec<Handle> = self.lanes.iter().map(|lane| lane.handle.clone()).collect();
+        let limiter = |key: &Key| (*key, RateLimiter::new(&PublicKey::from(key.0), INITIATIONS));
+        *lock(&self.shared.rules) = Arc::new(Rules {
+            tables: Arc::clone(&self.tables),
+            limiters: self.limiters.keys().map(limiter).collect(),
+            lanes: lanes.clone(),
+        });
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let ports = self.tables.own.iter().filter_map(|own| own.ports.get(number));
+            let socket = |port: &u16| Some((*port, Arc::clone(self.sockets.get(port)?)));
+            lane.handle.tell(Order::Configure(Box::new(Setup {
+                tables: Arc::clone(&self.tables),
+                sockets: ports.filter_map(socket).collect(),
+                limiters: self.limiters.clone(),
+                lanes: lanes.clone(),
+                verifier: self.verifier.clone(),
+            })));
+        }
+    }
+
+    /// What it does: the configuration, each private key replaced by its public half.
+    pub fn config(&self) -> Config {
+        self.tables.config.without_private_keys()
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        let mut tally = self.ended.clone();
+        let mut devices = BTreeMap::new();
+        for report in self.lanes.iter().filter_map(|lane| ask(&lane.handle)) {
+            tally.merge(report.tally);
+            devices.extend(report.devices);
+        }
+        tally.merge(lock(&self.shared.tally).clone());
+        let (peers, drops) = tally.into_parts();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            peers,
+            drops,
+            devices,
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for lane in std::mem::take(&mut self.lanes) {
+            self.end(lane);
+        }
+    }
+}
+
+/// A lane that has ended says nothing.
+fn ask(lane: &Handle) -> Option<Report> {
+    let (sender, answer) = mpsc::sync_channel(1);
+    lane.tell(Order::Report(sender));
+    answer.recv_timeout(ANSWER_WITHIN).ok()
+}
