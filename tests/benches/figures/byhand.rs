@@ -2,12 +2,9 @@
 //! with `ip` and `bridge` and nothing else. No learning, one static entry for the other side, and no
 //! outer checksum: a VXLAN device with one takes about half as much through on this path.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
-};
-
 use weft_tests::{Host, Lab};
+
+use crate::inside::Inside;
 
 /// Any number that is no port of the cluster's.
 const PORT: u16 = 4790;
@@ -17,7 +14,7 @@ const MTU: u32 = 1450;
 
 /// Two hosts with a namespace each, 10.77.0.1 and 10.77.0.2.
 pub struct ByHand {
-    inner: Vec<Child>,
+    inner: Vec<Inside>,
     lab: Lab,
 }
 
@@ -30,30 +27,16 @@ impl ByHand {
 
     /// Runs a command in the namespace of a host.
     pub fn command(&self, n: usize, argv: &[&str]) -> std::process::Command {
-        let pid = self.inner[n - 1].id().to_string();
+        let pid = self.inner[n - 1].pid().to_string();
         let mut words = vec!["nsenter", "-t", &pid, "-n", "--"];
         words.extend(argv);
         self.lab.host(n).command(&words)
     }
 }
 
-impl Drop for ByHand {
-    fn drop(&mut self) {
-        for child in &mut self.inner {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn namespace(host: &Host, own: usize, other: usize) -> Child {
-    let script = "ip link set lo up; echo ready; exec sleep infinity";
-    let mut command = host.command(&["unshare", "-n", "sh", "-c", script]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("unshare runs");
-    let mut line = String::new();
-    let out = child.stdout.take().expect("it is piped");
-    BufReader::new(out).read_line(&mut line).expect("it speaks");
-    let pid = child.id();
+fn namespace(host: &Host, own: usize, other: usize) -> Inside {
+    let inside = Inside::new(host);
+    let pid = inside.pid();
     let mac = |n: usize| format!("02:00:00:00:77:{n:02x}");
     host.sh(&format!(
         "ip link add br77 mtu {MTU} type bridge; ip link set br77 up
@@ -70,5 +53,5 @@ fn namespace(host: &Host, own: usize, other: usize) -> Child {
         other_mac = mac(other),
     ))
     .ok();
-    child
+    inside
 }

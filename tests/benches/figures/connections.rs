@@ -1,6 +1,7 @@
 //! New TCP connections a second through a published port.
 
 use crate::{
+    cluster::Cluster,
     figure::Bench,
     image,
     local::{self, From, PUBLISHED, said, start},
@@ -27,6 +28,7 @@ pub fn run(bench: &Bench) {
             &["--network", NETWORK, "-p", &published],
             &["peer", "greet", "80"],
         );
+        reuse_ports(&**engine);
     }
     let peer = image::built().join("weft-lab-peer").display().to_string();
     let own = engines[0].lab().host(1).ip();
@@ -56,4 +58,18 @@ pub fn run(bench: &Bench) {
              says at once, resets the connection, and begins anew."
         )],
     );
+}
+
+/// A program between client and server closes its own connections in order, and then their ports rest for
+/// a minute, until none is left. So everywhere a port may be used again after a second, and there are as
+/// many as can be: the same for ours and for the peer.
+fn reuse_ports(engine: &dyn Cluster) {
+    const SCRIPT: &str = "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse
+         echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
+    engine.lab().host(1).sh(SCRIPT).ok();
+    engine.lab().outside(SCRIPT).ok();
+    let pid = engine.say(1, &["inspect", "--format", "{{.State.Pid}}", "server"]).ok();
+    // The files below /proc/sys/net are those of the network namespace of whoever opens them.
+    let argv = ["nsenter", "-t", &pid, "-n", "sh", "-ec", SCRIPT];
+    engine.lab().host(1).run(&argv).ok();
 }

@@ -1,5 +1,7 @@
 //! What every figure is given.
 
+use weft_tests::Lab;
+
 use crate::{
     cluster::Cluster,
     ours::Ours,
@@ -24,6 +26,15 @@ impl Bench {
     /// A cluster of ours; the first hosts are its managers.
     pub fn ours(&self, name: &str, managers: usize, workers: usize) -> Box<dyn Cluster> {
         Box::new(Ours::new(name, managers, workers))
+    }
+
+    /// The same in the hosts of a lab, which run nothing yet.
+    pub fn ours_in(&self, lab: Lab, managers: usize) -> Box<dyn Cluster> {
+        Box::new(Ours::joined(lab, managers))
+    }
+
+    pub fn with_peer(&self) -> bool {
+        self.with_peer
     }
 
     /// A cluster of the peer's, of the same size, if it is wanted.

@@ -11,9 +11,12 @@ mod cluster;
 mod connections;
 mod create;
 mod crowd;
+mod encrypted;
+mod engine;
 mod figure;
 mod flow;
 mod image;
+mod inside;
 mod local;
 mod memory;
 mod names;
@@ -27,7 +30,7 @@ mod swarm;
 use std::process::ExitCode;
 
 /// Every figure by its name, in the order of the page.
-const FIGURES: [(&str, fn(&figure::Bench)); 10] = [
+const FIGURES: [(&str, fn(&figure::Bench)); 12] = [
     ("flow", flow::run),
     ("create", create::run),
     ("names", names::run),
@@ -38,6 +41,8 @@ const FIGURES: [(&str, fn(&figure::Bench)); 10] = [
     ("publish", bridge::publish),
     ("connections", connections::run),
     ("crowd", crowd::run),
+    ("encrypted", encrypted::run),
+    ("engine", engine::run),
 ];
 
 fn main() -> ExitCode {

@@ -18,22 +18,32 @@ pub struct Ours {
 impl Ours {
     /// Hosts 1 to `managers` are managers, the others workers.
     pub fn new(name: &str, managers: usize, workers: usize) -> Self {
-        let ours = Self::started(name, managers + workers);
+        Self::joined(Lab::new(name, managers + workers), managers)
+    }
+
+    /// The same in the hosts of a lab, which run nothing yet.
+    pub fn joined(lab: Lab, managers: usize) -> Self {
+        let count = lab.hosts().count();
+        let ours = Self::daemons_in(lab);
         let first = ours.lab.host(1).ip();
         ours.say(1, &["cluster", "init", "--advertise-addr", &first]).ok();
-        for host in 2..=managers + workers {
+        for host in 2..=count {
             let role = if host <= managers { "manager" } else { "worker" };
             let token = ours.say(1, &["cluster", "join-token", "-q", role]).ok();
             ours.say(host, &["cluster", "join", "--token", &token, &format!("{first}:2377")]).ok();
         }
-        ours.wait_ready(managers + workers);
+        ours.wait_ready(count);
         ours
     }
 
     /// A daemon in each of so many hosts, in no cluster.
     pub fn started(name: &str, hosts: usize) -> Self {
-        let lab = Lab::new(name, hosts);
+        Self::daemons_in(Lab::new(name, hosts))
+    }
+
+    fn daemons_in(lab: Lab) -> Self {
         image::make(&lab);
+        let hosts = lab.hosts().count();
         let ours = Self { daemons: RefCell::default(), lab };
         for host in 1..=hosts {
             let child = ours.daemon(host);

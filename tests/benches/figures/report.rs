@@ -18,7 +18,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn show(self, value: f64) -> String {
+    pub fn show(self, value: f64) -> String {
         let (words, met) = match self {
             Self::AtLeast(bound) => (format!("at least {bound}"), value >= bound),
             Self::AtMost(bound) => (format!("at most {bound}"), value <= bound),
@@ -83,11 +83,24 @@ impl Page {
         Self { path, kept }
     }
 
-    /// Puts a table where its marks are, or at the end, and shows it.
+    /// Puts a table of ours beside a peer where its marks are, or at the end, and shows it.
     pub fn put(&self, name: &str, rows: &[Row], notes: &[String]) {
-        let mut text = String::from("| | ours | peer | ratio | goal |\n|---|---|---|---|---|\n");
+        let rows: Vec<&[String]> = rows.iter().map(|row| &row.cells[..]).collect();
+        self.put_table(name, &["", "ours", "peer", "ratio", "goal"], &rows, notes);
+    }
+
+    /// The same with other columns.
+    pub fn put_table(
+        &self,
+        name: &str,
+        head: &[&str],
+        rows: &[impl AsRef<[String]>],
+        notes: &[String],
+    ) {
+        let rule = "---|".repeat(head.len());
+        let mut text = format!("| {} |\n|{rule}\n", head.join(" | ")).replace("|  |", "| |");
         for row in rows {
-            text += &format!("| {} |\n", row.cells.join(" | "));
+            text += &format!("| {} |\n", row.as_ref().join(" | "));
         }
         for note in notes {
             text += &format!("\n{note}\n");

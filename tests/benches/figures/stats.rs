@@ -30,6 +30,11 @@ impl Sample {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
     }
 
+    /// Run by run, this without `other`.
+    pub fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(own, other)| own - other).collect())
+    }
+
     /// "median (least–most) unit".
     pub fn show(&self, unit: &str) -> String {
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);

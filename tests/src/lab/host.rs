@@ -327,7 +327,7 @@ impl Host {
     }
 
     /// The process that holds this host's namespaces.
-    pub(super) fn holder(&self) -> u32 {
+    pub fn holder(&self) -> u32 {
         self.space.pid()
     }
 
