@@ -22,10 +22,14 @@ use crate::{
 /// The whole program. Takes the arguments with the program's name.
 ///
 /// Words that begin with `__container` are for the runtime's own helper: it must run before any
-/// thread exists, because it forks.
+/// thread exists, because it forks. `wire` is the engine of encrypted networks, a process that only the
+/// daemon starts; it blocks signals before its first thread.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     if argv.get(1).is_some_and(|word| word.to_string_lossy().starts_with("__container")) {
         return weft_worker::container::helper::main(argv.into_iter().skip(1));
+    }
+    if argv.get(1).is_some_and(|word| word == "wire") {
+        return weft_overlay::wire::main(argv.into_iter().skip(2));
     }
     let cli = match read(&argv) {
         Ok(cli) => cli,

@@ -24,5 +24,5 @@ mod verifier;
 
 pub use client::{Client, ClientError};
 pub use config::{Config, Identity, Key, Mac, Member, Network, Node, PeerIdentity};
-pub use server::{RunError, SOCKET, run};
+pub use server::{RunError, SOCKET, main, run};
 pub use status::{PeerStatus, Reason, Status};

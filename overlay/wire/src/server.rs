@@ -1,13 +1,15 @@
 //! The process: one engine, and the socket by which the daemon speaks to it.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, Write},
     os::unix::{
         fs::{OpenOptionsExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
@@ -183,4 +185,22 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The process `weft wire --run-dir DIR`: takes the words after `wire`, and returns when the engine has
+/// ended.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let result = match words.as_slice() {
+        [flag, dir] if flag == "--run-dir" => run(Path::new(dir)).map_err(|it| with_causes(&it)),
+        _ => Err("usage: weft wire --run-dir DIR".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody reads it when the daemon that started this is gone.
+            let _ = writeln!(io::stderr(), "error: wire: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
