@@ -232,7 +232,7 @@ fn is_extension(protocol: u8) -> bool {
 
 impl Layers {
     fn skip_extensions(&mut self, frame: &[u8]) -> Result<(), BadFrame> {
-        for _ in 0..MAX_EXTENSIONS {
+        for _ in 0..=MAX_EXTENSIONS {
             // What follows the header of a later fragment is no header.
             if !is_extension(self.protocol) || self.fragment {
                 return Ok(());
