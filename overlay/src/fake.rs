@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use weft_wire::{Config, Status};
+
 use crate::dataplane::MacvlanMode;
 use crate::dataplane::NetnsRef;
-use crate::kernel::{Kernel, KernelError, Look, Observation, route};
+use crate::kernel::engine::WireEngine;
+use crate::kernel::{Kernel, KernelError, Look, Observation, route, wireguard};
 use crate::lower::Facts;
 use crate::names::{self, ALIAS_PREFIX, Mac};
 use crate::op::{Op, Verb};
 use crate::plane::{
-    self, Fdb, Integrity, Link, LinkKind, Object, Objects, Place, Plane, Set, Setting, put,
+    self, Fdb, Integrity, Link, LinkKind, Object, Objects, Peer, Place, Plane, Set, Setting, put,
 };
 
 #[cfg(test)]
@@ -36,9 +39,47 @@ pub struct FakeKernel {
     pub forgotten_ports: Vec<(std::net::IpAddr, u16)>,
     /// Kinds of devices that this kernel was built without.
     pub without: Vec<&'static str>,
+    /// The engine of encrypted networks.
+    pub engine: FakeEngine,
     /// The two ends of veths.
     pairs: BTreeSet<(End, End)>,
     held: BTreeSet<String>,
+}
+
+/// An engine of encrypted networks that is a value.
+#[derive(Clone, Debug, Default)]
+pub struct FakeEngine {
+    /// What it was told.
+    pub config: Config,
+    /// Nobody answers.
+    pub away: bool,
+    /// What it says of itself.
+    pub status: Status,
+}
+
+impl FakeEngine {
+    fn answer(&self) -> Result<(), KernelError> {
+        match self.away {
+            true => Err(KernelError::engine("the engine of encrypted networks cannot be reached")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl WireEngine for FakeEngine {
+    fn config(&mut self) -> Result<Config, KernelError> {
+        self.answer().map(|()| self.config.without_private_keys())
+    }
+
+    fn configure(&mut self, config: &Config) -> Result<(), KernelError> {
+        self.answer()?;
+        self.config = config.clone();
+        Ok(())
+    }
+
+    fn status(&mut self) -> Result<Status, KernelError> {
+        self.answer().map(|()| self.status.clone())
+    }
 }
 
 impl FakeKernel {
@@ -112,6 +153,12 @@ impl FakeKernel {
         let exists = self.objects(place).contains_key(&object.key());
         match object {
             Object::Link(name, link) => self.add_link(place, name, link),
+            Object::Namespace if exists => Err(refused(libc::EEXIST)),
+            Object::Namespace => {
+                put(self.objects(place), Object::Namespace);
+                self.open_tunnel();
+                Ok(())
+            }
             Object::Switch { .. } if exists => Err(refused(libc::EEXIST)),
             Object::Switch { network: None, .. } => Err(refused(libc::ENOENT)),
             Object::Switch { name, mac, .. } => {
@@ -163,15 +210,27 @@ impl FakeKernel {
                 *old = Object::Sysctl(path.clone(), Setting::Is(setting.text()));
                 return Ok(());
             }
-            Object::Flows { .. } | Object::Datagrams { .. } | Object::Link(..) => {
-                return Err(refused(libc::EINVAL));
+            Object::Wire(config) => return self.engine.configure(config),
+            Object::Peer(peer) => {
+                let Some(Object::Peer(old)) = objects.get(&object.key()) else {
+                    put(objects, object.clone());
+                    return Ok(());
+                };
+                let endpoint = peer.endpoint.or(old.endpoint);
+                put(objects, Object::Peer(Peer { endpoint, ..peer.clone() }));
+                return Ok(());
             }
+            Object::Flows { .. }
+            | Object::Datagrams { .. }
+            | Object::Namespace
+            | Object::Link(..) => return Err(refused(libc::EINVAL)),
             Object::Route { .. }
             | Object::Rule(_)
             | Object::Passage(_)
             | Object::Barrier { .. }
             | Object::SwitchPort { .. }
             | Object::Switch { .. }
+            | Object::Secret { .. }
             | Object::Address(..)
             | Object::Fdb(_)
             | Object::Neighbour { .. } => {}
@@ -181,12 +240,15 @@ impl FakeKernel {
     }
 
     fn add_link(&mut self, place: &Place, name: &str, link: &Link) -> Result<(), KernelError> {
-        let same_tunnel = |other: &Link| {
-            matches!((&other.kind, &link.kind),
-                (LinkKind::Vxlan { vni: a, port: p, .. }, LinkKind::Vxlan { vni: b, port: q, .. })
-                    if (a, p) == (b, q))
+        let same_tunnel = |other: &Link| match (&other.kind, &link.kind) {
+            (LinkKind::Vxlan { vni: a, port: p, .. }, LinkKind::Vxlan { vni: b, port: q, .. })
+            | (LinkKind::Tunnelled { vni: a, port: p }, LinkKind::Tunnelled { vni: b, port: q }) => {
+                (a, p) == (b, q)
+            }
+            _ => false,
         };
         self.check_parent(link)?;
+        self.check_tunnel(link)?;
         let objects = self.objects(place);
         if let Some(master) =
             link.master.as_ref().filter(|name| plane::link(objects, name).is_none())
@@ -207,6 +269,52 @@ impl FakeKernel {
             put(objects, Object::Link(peer.clone(), half_made(&Link { kind, ..link.clone() })));
         }
         self.configure(place, name, link)
+    }
+
+    /// What comes with a new namespace.
+    fn open_tunnel(&mut self) {
+        let inside = self.objects(&Place::Tunnel);
+        let loopback = Link {
+            kind: LinkKind::Loopback,
+            alias: String::new(),
+            mac: None,
+            mtu: 0,
+            master: None,
+            port: None,
+            up: false,
+        };
+        put(inside, Object::Link("lo".to_owned(), loopback));
+        for (path, value) in [("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/rp_filter", "2")] {
+            put(inside, Object::Sysctl(path.to_owned(), Setting::Is(value.to_owned())));
+        }
+    }
+
+    /// The tunnel's namespace is there for what is made in it, and the kernel knows WireGuard.
+    fn check_tunnel(&self, link: &Link) -> Result<(), KernelError> {
+        let there = self.plane.places.contains_key(&Place::Tunnel);
+        match link.kind {
+            LinkKind::Tunnelled { .. } if !there => Err(KernelError::NoTunnel),
+            LinkKind::WireGuard if self.without.contains(&"wireguard") => {
+                Err(wireguard::refusal(libc::EOPNOTSUPP))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The end of the tunnel's namespace: what sends in it goes too.
+    fn close_tunnel(&mut self) {
+        self.plane.places.remove(&Place::Tunnel);
+        let host = self.objects(&Place::Host);
+        let rests: Vec<String> = host
+            .values()
+            .filter_map(|object| match object {
+                Object::Link(name, Link { kind: LinkKind::Tunnelled { .. }, .. }) => {
+                    Some(name.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        rests.iter().for_each(|name| self.remove_link(&Place::Host, name));
     }
 
     /// The device of a switch.
@@ -303,6 +411,12 @@ impl FakeKernel {
         match object {
             Object::Flows { vip, backend } => self.forgotten.push((*vip, *backend)),
             Object::Datagrams { host, port } => self.forgotten_ports.push((*host, *port)),
+            Object::Wire(_) => self.engine.configure(&Config::default())?,
+            Object::Namespace => {
+                let gone = self.objects(place).remove(&object.key());
+                gone.ok_or(refused(libc::ENOENT))?;
+                self.close_tunnel();
+            }
             Object::Switch { name, .. } => {
                 let gone = self.objects(place).remove(&object.key());
                 gone.ok_or(refused(libc::ENOENT))?;
@@ -379,6 +493,8 @@ fn half_made(link: &Link) -> Link {
 
 /// The parameters that come with a link.
 fn add_parameters(objects: &mut Objects, name: &str) {
+    let path = format!("net/ipv4/conf/{name}/rp_filter");
+    put(objects, Object::Sysctl(path, Setting::Is("2".to_owned())));
     for (parameter, value) in [("disable_ipv6", "0"), ("accept_ra", "1")] {
         let path = format!("net/ipv6/conf/{name}/{parameter}");
         put(objects, Object::Sysctl(path, Setting::Is(value.to_owned())));
@@ -404,8 +520,16 @@ impl Kernel for FakeKernel {
                     || host.links.contains(name)
             };
             let objects = self.plane.places.get(&Place::Host);
-            let objects = objects.map(|all| visible(all, ours_in_host, &host.sysctls));
+            let mut objects = objects.map(|all| visible(all, ours_in_host, &host.sysctls));
+            if let (Some(objects), Ok(config)) = (&mut objects, self.engine.config())
+                && config != Config::default()
+            {
+                put(objects, Object::Wire(config));
+            }
             seen.plane.places.extend(objects.map(|objects| (Place::Host, objects)));
+            let inside = self.plane.places.get(&Place::Tunnel);
+            let inside = inside.map(|all| visible(all, |_, _| true, &host.tunnel));
+            seen.plane.places.extend(inside.map(|objects| (Place::Tunnel, objects)));
         }
         for (key, inside) in &look.sandboxes {
             let place = Place::Sandbox(key.clone());

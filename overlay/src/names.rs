@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -52,6 +52,18 @@ pub const SLOTS: u32 = 64;
 /// The standard DNS port: inside a sandbox names are asked at 127.0.0.11 (`sandbox.nft`) and this port.
 pub const DNS_PORT: u16 = 53;
 
+/// UDP port of VXLAN inside the tunnel (IANA, "vxlan"); both engines of all nodes agree on it.
+pub const VXLAN_PORT: u16 = 4789;
+
+/// What the names of WireGuard devices begin with; also in `tunnel.nft`.
+const WIREGUARD_PREFIX: &str = "weft-wg";
+
+/// The id that the alias of WireGuard devices has in place of a network's.
+pub const TUNNEL_ID: &str = "tunnel";
+
+/// Where the tunnel's network namespace is held, below the directory of what runs.
+pub const TUNNEL_FILE: &str = "tunnel";
+
 /// An Ethernet address.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);
@@ -95,9 +107,15 @@ pub fn bridge(network: NetworkKey) -> String {
     }
 }
 
-/// Name of the VXLAN device of a network.
+/// Name of the VXLAN or TAP device of a network.
 pub fn vxlan(vni: u32) -> String {
     format!("wx{vni:06x}")
+}
+
+/// Name of the WireGuard device of one of our keys, in the tunnel's namespace. Addresses of successive keys
+/// differ in their last bit. Some kernels (6.1 is one) refuse a name that the host has, so it is no usual one.
+pub fn wireguard(address: Ipv4Addr) -> String {
+    format!("{WIREGUARD_PREFIX}{}", address.octets()[3] & 1)
 }
 
 /// Name of the host's end of a sandbox's port.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::names::PROTOCOL;
 use crate::plane::{
-    Family, Fdb, Integrity, Link, LinkKind, Object, Place, PortFlags, RuleAction, RuleMatch,
+    Family, Fdb, Integrity, Link, LinkKind, Object, Peer, Place, PortFlags, RuleAction, RuleMatch,
 };
 
 /// One change.
@@ -40,8 +40,10 @@ pub enum Verb {
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Place::Sandbox(key) = &self.place {
-            write!(f, "[{key}] ")?;
+        match &self.place {
+            Place::Host => {}
+            Place::Tunnel => write!(f, "[the tunnel] ")?,
+            Place::Sandbox(key) => write!(f, "[{key}] ")?,
         }
         let verb = match &self.verb {
             Verb::Add | Verb::AddPair { .. } => "add",
@@ -49,6 +51,10 @@ impl fmt::Display for Op {
             Verb::Remove => "del",
         };
         match &self.object {
+            Object::Namespace => {
+                let verb = if self.verb == Verb::Remove { "del" } else { "add" };
+                write!(f, "ip netns {verb} the tunnel")
+            }
             Object::Table(table, _) => match self.verb {
                 Verb::Remove => write!(f, "nft delete table {}", table.spelled()),
                 Verb::Add | Verb::AddPair { .. } | Verb::Change => {
@@ -103,6 +109,17 @@ impl fmt::Display for Op {
                 }
             },
             Object::Link(name, link) => write_link(f, &self.verb, name, link),
+            Object::Secret { link, port, .. } => {
+                write!(f, "wg set {link} private-key ... listen-port {port}")
+            }
+            Object::Peer(peer) => write_peer(f, &self.verb, peer),
+            Object::Wire(config) => write!(
+                f,
+                "weft wire {verb}: {} keys, {} nodes, {} networks",
+                config.identities.len(),
+                config.nodes.len(),
+                config.networks.len(),
+            ),
             Object::Sysctl(path, setting) => {
                 write!(f, "sysctl -w {}='{}'", path.replace('/', "."), setting.text())
             }
@@ -120,10 +137,11 @@ impl fmt::Display for Op {
             Object::Neighbour { link, address, mac } => {
                 write!(f, "ip neigh {verb} {address} lladdr {mac} dev {link} nud permanent")
             }
-            Object::Route { net, via, link } => {
+            Object::Route { net, via, link, source } => {
                 write!(f, "ip route {verb} {net}")?;
                 via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
-                write!(f, " dev {link} protocol {PROTOCOL}")
+                write!(f, " dev {link} protocol {PROTOCOL}")?;
+                source.map_or(Ok(()), |source| write!(f, " src {source}"))
             }
             Object::Flows { vip, backend } => {
                 write!(f, "conntrack -D --orig-dst {vip} --reply-src {backend}")
@@ -133,6 +151,19 @@ impl fmt::Display for Op {
             }
         }
     }
+}
+
+/// Keys are not printed: a peer is known by its address in the tunnel.
+fn write_peer(f: &mut fmt::Formatter<'_>, verb: &Verb, peer: &Peer) -> fmt::Result {
+    write!(f, "wg set {} peer ...", peer.link)?;
+    for net in &peer.allowed {
+        write!(f, " allowed-ips {net}")?;
+    }
+    if *verb == Verb::Remove {
+        return write!(f, " remove");
+    }
+    peer.endpoint.map_or(Ok(()), |endpoint| write!(f, " endpoint {endpoint}"))?;
+    write!(f, " persistent-keepalive {}", peer.keepalive)
 }
 
 fn write_link(f: &mut fmt::Formatter<'_>, verb: &Verb, name: &str, link: &Link) -> fmt::Result {
@@ -175,6 +206,11 @@ fn write_kind(f: &mut fmt::Formatter<'_>, kind: &LinkKind) -> fmt::Result {
         LinkKind::Vxlan { vni, local, port } => {
             write!(f, " type vxlan id {vni} local {local} dstport {port} nolearning")
         }
+        LinkKind::Tunnelled { vni, port } => {
+            write!(f, " type vxlan id {vni} dstport {port} nolearning (made in the tunnel)")
+        }
+        LinkKind::Tap => write!(f, " type tuntap mode tap multi_queue vnet_hdr"),
+        LinkKind::WireGuard => write!(f, " type wireguard (asked for in the host)"),
         LinkKind::Veth | LinkKind::Inner { .. } | LinkKind::Cable => write!(f, " type veth"),
         LinkKind::Stub { peer } => write!(f, " type veth peer {peer}"),
         LinkKind::Vlan { parent, tag } => write!(f, " link {parent} type vlan id {tag}"),
@@ -245,6 +281,14 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
             // A MAC that nobody asked for is the kernel's or the parent's.
             let mac = wanted.mac.or(observed.mac);
             Link { port: wanted.port.map(known), mtu, mac, ..wanted.clone() } == *observed
+        }
+        // The engine does not tell private keys, but which public ones they belong to.
+        (Object::Wire(wanted), Object::Wire(observed)) => {
+            wanted.without_private_keys() == *observed
+        }
+        (Object::Peer(wanted), Object::Peer(observed)) => {
+            let endpoint = observed.endpoint.or(wanted.endpoint);
+            Peer { endpoint, ..observed.clone() } == *wanted
         }
         (wanted, observed) => wanted == observed,
     }

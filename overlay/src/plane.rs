@@ -5,9 +5,10 @@
 //! The order of the keys is the order of creation: referents come before what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use weft_wire::Config;
 
 use crate::names::Mac;
 
@@ -22,6 +23,8 @@ mod nft;
 pub enum Place {
     /// The node's own.
     Host,
+    /// The one that holds the encrypted link to the other nodes, and nothing else.
+    Tunnel,
     /// That of the sandbox with this key.
     Sandbox(String),
 }
@@ -39,6 +42,8 @@ pub type Objects = BTreeMap<Key, Object>;
 /// What makes an object distinct within its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
+    /// The tunnel's namespace.
+    Namespace,
     /// An nftables table.
     Table(Table),
     /// An element of a set or map.
@@ -55,6 +60,10 @@ pub enum Key {
     Link(LinkOrder, String),
     /// A port of an Open vSwitch bridge, by its link.
     SwitchPort(String),
+    /// The key of a WireGuard device, by its link.
+    Secret(String),
+    /// A peer of a WireGuard device: link and public key.
+    Peer(String, weft_wire::Key),
     /// A kernel parameter, by its path below /proc/sys.
     Sysctl(String),
     /// An address on a link.
@@ -65,6 +74,8 @@ pub enum Key {
     Neighbour(String, IpAddr),
     /// A route through a gateway.
     Route(IpNet),
+    /// What the engine of encrypted networks is told; after its devices.
+    Wire,
     /// Connections to be forgotten; last, when their rules are already different.
     Flows(IpAddr, IpAddr),
     /// The same of a published port.
@@ -74,6 +85,8 @@ pub enum Key {
 /// One thing in a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
+    /// The tunnel's network namespace, [`Place::Tunnel`], held by a bind mount so that it outlives us.
+    Namespace,
     /// A table with all its chains, rules and empty sets.
     Table(Table, Integrity),
     /// One element of a set.
@@ -112,6 +125,17 @@ pub enum Object {
         /// Whether its link is there and has been taken in.
         works: bool,
     },
+    /// What a WireGuard device answers to.
+    Secret {
+        /// The device.
+        link: String,
+        /// Its private key.
+        key: weft_wire::Key,
+        /// The UDP port it listens on, in the host's namespace.
+        port: u16,
+    },
+    /// A peer of a WireGuard device.
+    Peer(Peer),
     /// A kernel parameter below /proc/sys.
     Sysctl(String, Setting),
     /// An address on a link.
@@ -135,7 +159,11 @@ pub enum Object {
         via: Option<IpAddr>,
         /// On which device.
         link: String,
+        /// The source address of packets that have none yet. `None`: the kernel chooses.
+        source: Option<IpAddr>,
     },
+    /// What the engine of encrypted networks does.
+    Wire(Config),
     /// Connections translated from a VIP to a backend that has left. Only ever removed.
     Flows {
         /// The virtual address they were made to.
@@ -243,6 +271,22 @@ impl Family {
     }
 }
 
+/// A peer of a WireGuard device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The device.
+    pub link: String,
+    /// Its public key.
+    pub key: weft_wire::Key,
+    /// What its packets may come from, and which packets are for it: one address of the tunnel.
+    pub allowed: Vec<IpNet>,
+    /// Where its packets go. `None` in what was seen: it is alive where it is, and what it was told before is
+    /// not known. `None` in an operation: it stays as it is.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between packets that keep a mapping of an address translator alive; 0 for none.
+    pub keepalive: u16,
+}
+
 /// A forwarding row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fdb {
@@ -279,6 +323,7 @@ impl Object {
     /// The key this object lives under.
     pub fn key(&self) -> Key {
         match self {
+            Object::Namespace => Key::Namespace,
             Object::Table(table, _) => Key::Table(*table),
             Object::Element(element) => Key::Element(element.set, element.key.clone()),
             Object::Passage(family) => Key::Passage(*family),
@@ -287,6 +332,8 @@ impl Object {
             Object::Switch { name, .. } => Key::Switch(name.clone()),
             Object::Link(name, link) => Key::Link(link.kind.order(), name.clone()),
             Object::SwitchPort { name, .. } => Key::SwitchPort(name.clone()),
+            Object::Secret { link, .. } => Key::Secret(link.clone()),
+            Object::Peer(peer) => Key::Peer(peer.link.clone(), peer.key),
             Object::Sysctl(path, _) => Key::Sysctl(path.clone()),
             Object::Address(link, net) => Key::Address(link.clone(), *net),
             Object::Fdb(Fdb::Tunnel { link, mac, .. }) => Key::Fdb(link.clone(), *mac, None),
@@ -296,6 +343,7 @@ impl Object {
             Object::Fdb(Fdb::Behind { bridge, mac, .. }) => Key::Fdb(bridge.clone(), *mac, None),
             Object::Neighbour { link, address, .. } => Key::Neighbour(link.clone(), *address),
             Object::Route { net, .. } => Key::Route(*net),
+            Object::Wire(_) => Key::Wire,
             Object::Flows { vip, backend } => Key::Flows(*vip, *backend),
             Object::Datagrams { host, port } => Key::Datagrams(*host, *port),
         }
@@ -307,6 +355,8 @@ impl Object {
             Object::Address(link, _)
             | Object::Neighbour { link, .. }
             | Object::Route { link, .. }
+            | Object::Secret { link, .. }
+            | Object::Peer(Peer { link, .. })
             | Object::SwitchPort { name: link, .. }
             | Object::Fdb(Fdb::Tunnel { link, .. } | Fdb::Copy { link, .. }) => vec![link],
             Object::Fdb(Fdb::Behind { bridge, port, .. }) => vec![bridge, port],
@@ -317,13 +367,15 @@ impl Object {
                 .filter(|link| !matches!(*link, "all" | "default"))
                 .into_iter()
                 .collect(),
-            Object::Table(..)
+            Object::Namespace
+            | Object::Table(..)
             | Object::Element(_)
             | Object::Passage(_)
             | Object::Rule(_)
             | Object::Barrier { .. }
             | Object::Switch { .. }
             | Object::Link(..)
+            | Object::Wire(_)
             | Object::Flows { .. }
             | Object::Datagrams { .. } => vec![],
         }

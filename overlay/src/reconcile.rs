@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dataplane::{Dataplane, NetnsRef};
 use crate::kernel::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook};
 use crate::lower::{
-    Cause, Facts, Wanted, cause, host_links, host_parameters, inside, outside, switches, wired_to,
-    without_switches,
+    Cause, Facts, TUNNEL_USERS, Wanted, cause, host_links, host_parameters, inside, outside,
+    switches, tunnel_parameters, wired_to, without_switches,
 };
-use crate::op::Op;
+use crate::op::{Op, Verb};
 use crate::plan::plan;
 use crate::plane::{self, Field, Object, Place};
 
@@ -116,7 +116,9 @@ impl<K: Kernel> Driver<K> {
         scope: &Scope,
     ) -> Report {
         let mut report = Report::default();
-        for round in 1..=ROUNDS {
+        let mut left = ROUNDS;
+        let mut opened = false;
+        while left > 0 {
             let Some((wanted, seen)) = self.look(desired, scope, &mut report) else {
                 return report;
             };
@@ -130,6 +132,7 @@ impl<K: Kernel> Driver<K> {
                 self.remember(desired, &places, seen.facts, &report);
                 break;
             }
+            let opens = ops.iter().any(opens_namespace);
             report.failed = self.apply(&ops);
             report.affected = affected(&report.failed, &wanted);
             let unseen = |failure: &&Failure| {
@@ -139,7 +142,13 @@ impl<K: Kernel> Driver<K> {
                 .extend(report.failed.iter().filter(unseen).map(|failure| failure.op.clone()));
             report.executed.extend(ops);
             self.remember(desired, &places, seen.facts, &report);
-            if report.failed.is_empty() || round == ROUNDS {
+            // What is in a new namespace is planned once it can be looked at.
+            if opens && !opened {
+                opened = true;
+                continue;
+            }
+            left -= 1;
+            if report.failed.is_empty() {
                 break;
             }
         }
@@ -150,7 +159,7 @@ impl<K: Kernel> Driver<K> {
             );
             self.settled.retain(|key, _| desired.sandboxes.contains_key(key));
             self.unfinished.retain(|op| match &op.place {
-                Place::Host => true,
+                Place::Host | Place::Tunnel => true,
                 Place::Sandbox(key) => desired.sandboxes.contains_key(key),
             });
         }
@@ -180,6 +189,7 @@ impl<K: Kernel> Driver<K> {
             links: host_links(desired),
             sysctls,
             switches: switches(desired),
+            tunnel: tunnel_parameters(desired),
             thorough: *scope == Scope::Full,
         });
         let mut seen = self.kernel.observe(&Look { host, sandboxes: BTreeMap::new() });
@@ -252,11 +262,18 @@ impl<K: Kernel> Driver<K> {
     }
 }
 
-/// The sandboxes that rest on a link whose making or changing failed, with the first reason.
+fn opens_namespace(op: &Op) -> bool {
+    op.verb == Verb::Add && op.object == Object::Namespace
+}
+
+/// The sandboxes that rest on a link, or on the tunnel, whose making or changing failed, with the first reason.
 fn affected(failed: &[Failure], wanted: &Wanted) -> BTreeMap<String, String> {
     let mut affected = BTreeMap::new();
-    for failure in failed.iter().filter(|failure| failure.op.place == Place::Host) {
+    let shared = |place: &Place| matches!(place, Place::Host | Place::Tunnel);
+    for failure in failed.iter().filter(|failure| shared(&failure.op.place)) {
         let names = match &failure.op.object {
+            _ if failure.op.place == Place::Tunnel => vec![TUNNEL_USERS],
+            Object::Namespace | Object::Wire(_) => vec![TUNNEL_USERS],
             Object::Link(name, _) | Object::Switch { name, .. } => vec![name.as_str()],
             Object::Element(element) => {
                 let names = element.key.iter().filter_map(|field| match field {

@@ -100,7 +100,8 @@ impl Worker {
         let holders = Holders::new(&config.run_dir, &config.state_dir)?;
         let ground = |contact| -> Arc<dyn Ground> { LiveGround::new(holders, contact) };
         let own = local::Opened::open(&config.state_dir, config.defaults.clone())?;
-        Self::start_with(&config.state_dir, runtime, LiveKernel::open()?, ground, Some(own)).await
+        let kernel = LiveKernel::open(&config.run_dir)?;
+        Self::start_with(&config.state_dir, runtime, kernel, ground, Some(own)).await
     }
 
     /// Starts over this runtime and this kernel, and adopts what an earlier run left there;

@@ -2,10 +2,11 @@
 //! else's things.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
+use weft_wire::{Identity, Key, Member, Node, PeerIdentity};
 
 use super::*;
 use crate::dataplane::*;
@@ -24,6 +25,27 @@ struct Wish {
     mtu: Option<u32>,
     moved: bool,
     swapped: bool,
+    secret: Secret,
+}
+
+/// What varies of encryption.
+#[derive(Clone, Debug)]
+struct Secret {
+    /// Whether the first network is encrypted.
+    encrypted: bool,
+    engine: Option<Engine>,
+    /// How far a rotation of all keys is: one, both, both the other way round, the other.
+    rotation: u8,
+}
+
+fn secret() -> impl Strategy<Value = Secret> {
+    let engine = prop_oneof![Just(Engine::Kernel), Just(Engine::Userspace)];
+    let engine = prop::option::weighted(0.9, engine);
+    (any::<bool>(), engine, 0u8..4).prop_map(|(encrypted, engine, rotation)| Secret {
+        encrypted,
+        engine,
+        rotation,
+    })
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -36,12 +58,44 @@ fn wish() -> impl Strategy<Value = Wish> {
         0u8..4,
         0u8..4,
         prop::option::of(1300u32..1500),
-        any::<bool>(),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
+        secret(),
     )
-        .prop_map(|(underlay, networks, sandboxes, remotes, backends, mtu, moved, swapped)| {
-            Wish { underlay, networks, sandboxes, remotes, backends, mtu, moved, swapped }
+        .prop_map(|(underlay, networks, sandboxes, remotes, backends, mtu, flags, secret)| {
+            let (moved, swapped) = flags;
+            Wish { underlay, networks, sandboxes, remotes, backends, mtu, moved, swapped, secret }
         })
+}
+
+/// The tunnel of node 1, and two other nodes.
+fn tunnel(wish: &Wish) -> Option<Tunnel> {
+    let phase = |numbers: [u8; 2]| match wish.secret.rotation {
+        0 => vec![numbers[0]],
+        1 => numbers.to_vec(),
+        2 => vec![numbers[1], numbers[0]],
+        _ => vec![numbers[1]],
+    };
+    let address = |number: u8| Ipv4Addr::new(100, 64, 0, number);
+    let identity = |number| Identity {
+        private_key: Key([number; 32]),
+        address: address(number),
+        ports: vec![51820 + u16::from(number & 1)],
+    };
+    let node = |number: u8| {
+        let key = |number: u8| PeerIdentity {
+            public_key: Key([number; 32]),
+            address: address(number),
+            ports: vec![51820 + u16::from(number & 1)],
+        };
+        let identities = phase([2 * number, 2 * number + 1]).into_iter().map(key).collect();
+        let endpoint = ip(format!("192.0.2.{}", if wish.moved { number } else { number + 10 }));
+        (u64::from(number), Node { endpoint, identities, keepalive: wish.swapped.then_some(25) })
+    };
+    Some(Tunnel {
+        engine: wish.secret.engine?,
+        identities: phase([2, 3]).into_iter().map(identity).collect(),
+        nodes: [node(2), node(3)].into(),
+    })
 }
 
 fn ip(text: String) -> IpAddr {
@@ -90,6 +144,15 @@ fn dataplane(wish: &Wish) -> Dataplane {
             remotes: remotes.collect(),
             peers: (3..3 + wish.remotes.min(2)).map(vtep).collect(),
         });
+        let members = (0..wish.remotes).map(|n| {
+            let addresses = addresses(number, 100 + usize::from(n));
+            let node = if wish.moved { 2 } else { 3 };
+            (mac_for(addresses.iter().copied()), Member { node, addresses })
+        });
+        let overlay = match number == 0 && wish.secret.encrypted {
+            true => Overlay::Encrypted(members.collect()),
+            false => overlay,
+        };
         let network = Network {
             id: format!("n{number}"),
             subnets: subnets(number),
@@ -104,7 +167,15 @@ fn dataplane(wish: &Wish) -> Dataplane {
     let cables = (0..wish.remotes).map(|n| (format!("c{n}"), wire(wish, usize::from(n))));
     let cables = cables.collect();
     let host = HostPolicy { respects_firewall: wish.moved, ..HostPolicy::default() };
-    Dataplane { underlay, tunnel: None, networks, sandboxes, publish: publish(wish), cables, host }
+    Dataplane {
+        underlay,
+        tunnel: tunnel(wish),
+        networks,
+        sandboxes,
+        publish: publish(wish),
+        cables,
+        host,
+    }
 }
 
 /// A network on a device of the host: on none, on one that is there, on one with a tag that is not.
@@ -221,6 +292,7 @@ enum Step {
     Hand(prop::sample::Index),
     Damage(prop::sample::Index),
     Reopen(usize),
+    Engine { away: bool },
     Reconcile,
 }
 
@@ -233,6 +305,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<prop::sample::Index>().prop_map(Step::Hand),
         1 => any::<prop::sample::Index>().prop_map(Step::Damage),
         1 => (0usize..3).prop_map(Step::Reopen),
+        1 => any::<bool>().prop_map(|away| Step::Engine { away }),
         4 => Just(Step::Reconcile),
     ]
 }
@@ -303,6 +376,11 @@ fn happen(driver: &mut Driver<FakeKernel>, desired: &mut Dataplane, step: Step) 
             kernel.close_sandbox(&format!("s{number}"));
             kernel.open_sandbox(&format!("s{number}"));
         }
+        Step::Engine { away } => {
+            kernel.engine.away = away;
+            // It was started anew.
+            kernel.engine.config = weft_wire::Config::default();
+        }
         Step::Reconcile => {
             driver.reconcile(desired, Completeness::Complete, &Scope::Full);
         }
@@ -340,6 +418,7 @@ proptest! {
         }
         let desired = dataplane(&last);
         driver.kernel().failures.clear();
+        driver.kernel().engine.away = false;
         let report = driver.reconcile(&desired, Completeness::Complete, &Scope::Full);
         prop_assert!(report.is_settled(), "{:?}", report.failed);
         let again = driver.reconcile(&desired, Completeness::Complete, &Scope::Full);
@@ -358,7 +437,8 @@ proptest! {
         let mut driver = Driver::new(kernel);
         // The same endpoint and names: what is of the wrong kind has to be made anew in any case.
         let (underlay, swapped, moved) = (first.underlay, first.swapped, first.moved);
-        let second = Wish { underlay, swapped, moved, ..second };
+        let secret = Secret { rotation: second.secret.rotation, ..first.secret.clone() };
+        let second = Wish { underlay, swapped, moved, secret, ..second };
         driver.reconcile(&dataplane(&first), Completeness::Complete, &Scope::Full);
         let keys = |kernel: &FakeKernel| -> BTreeSet<_> {
             let all = kernel.plane.places.iter();
@@ -379,6 +459,10 @@ fn check(kernel: &FakeKernel, desired: &Dataplane) -> Result<(), TestCaseError> 
     for (place, objects) in &kernel.plane.places {
         let want = wanted.plane.places.get(place).cloned().unwrap_or_default();
         for (key, object) in &want {
+            if let Object::Wire(config) = object {
+                prop_assert_eq!(config, &kernel.engine.config);
+                continue;
+            }
             let known = !matches!(object, Object::Sysctl(..)) || objects.contains_key(key);
             let there = objects.get(key).is_some_and(|seen| crate::op::satisfies(object, seen));
             prop_assert!(!known || there, "{place:?} lacks {object:?}");
@@ -390,6 +474,12 @@ fn check(kernel: &FakeKernel, desired: &Dataplane) -> Result<(), TestCaseError> 
                 || matches!(object, Object::Link(_, link) if link.kind == LinkKind::Loopback);
             prop_assert!(expected, "{place:?} still has {object:?}");
         }
+    }
+    let places =
+        [&kernel.plane, &wanted.plane].map(|plane| plane.places.contains_key(&Place::Tunnel));
+    prop_assert_eq!(places[0], places[1], "the tunnel's namespace");
+    if !wanted.plane.places[&Place::Host].contains_key(&plane::Key::Wire) {
+        prop_assert_eq!(&kernel.engine.config, &weft_wire::Config::default());
     }
     let host = &kernel.plane.places[&Place::Host];
     for object in foreign() {

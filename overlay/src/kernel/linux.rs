@@ -1,8 +1,12 @@
 //! Linux: the kernel of the namespace the calling thread is in, and of the sandboxes beside it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weft_wire::Config;
+
+use super::engine::WireEngine;
 use super::netns::Netns;
 use super::nft::compile::{self, Skeletons};
 use super::nft::{element, family, foreign, ruleset};
@@ -12,10 +16,12 @@ use super::socket::Socket;
 use super::{HostLook, Kernel, KernelError, Look, Observation, SandboxLook, sysctl};
 use crate::dataplane::NetnsRef;
 use crate::lower::Facts;
+use crate::names::TUNNEL_FILE;
 use crate::op::Op;
 use crate::plane::{Family, Integrity, Object, Objects, Place, Table, put};
 
 mod execute;
+mod tunnel;
 
 /// The only implementation of [`Kernel`] that does anything.
 ///
@@ -27,6 +33,9 @@ pub struct LinuxKernel {
     sandboxes: BTreeMap<String, Inside>,
     skeletons: Arc<Skeletons>,
     switches: Switches,
+    run_dir: PathBuf,
+    tunnel: Option<tunnel::Space>,
+    wire: Box<dyn WireEngine>,
 }
 
 /// The sockets into one namespace, and what is known of its links.
@@ -78,11 +87,12 @@ impl Sockets {
 }
 
 impl LinuxKernel {
-    /// Opens the kernel in the calling thread's network namespace, which becomes the host's.
+    /// Opens the kernel in the calling thread's network namespace, which becomes the host's. What is held
+    /// for the tunnel is in `run_dir`, and encrypted networks in user space are `wire`'s.
     ///
     /// # Errors
     /// Without CAP_NET_ADMIN and CAP_SYS_ADMIN, or where `nft` is missing or too old for our tables.
-    pub fn open() -> Result<Self, KernelError> {
+    pub fn open(run_dir: &Path, wire: Box<dyn WireEngine>) -> Result<Self, KernelError> {
         let home = Netns::current()?;
         let skeletons = Arc::new(compile::compile()?);
         Ok(Self {
@@ -91,6 +101,9 @@ impl LinuxKernel {
             sandboxes: BTreeMap::new(),
             skeletons,
             switches: Switches::default(),
+            run_dir: run_dir.to_owned(),
+            tunnel: None,
+            wire,
         })
     }
 
@@ -100,14 +113,27 @@ impl LinuxKernel {
             [(nsid, sockets.route.port()), (nsid, sockets.netfilter.port())]
         };
         let inside = self.sandboxes.values().flat_map(|inside| of(inside.nsid, &inside.sockets));
-        inside.chain(of(None, &self.host)).collect()
+        let tunnel = self.tunnel.iter().flat_map(|space| of(space.nsid, &space.sockets));
+        inside.chain(tunnel).chain(of(None, &self.host)).collect()
     }
 
-    /// The open sandboxes by the id events carry.
-    pub(crate) fn namespace_ids(&self) -> BTreeMap<i32, String> {
-        let ids =
-            self.sandboxes.iter().filter_map(|(key, inside)| Some((inside.nsid?, key.clone())));
-        ids.collect()
+    /// The open sandboxes by the id events carry, and the tunnel, which is looked at with the host.
+    pub(crate) fn namespace_ids(&self) -> BTreeMap<i32, Option<String>> {
+        let inside = self.sandboxes.iter();
+        let ids = inside.filter_map(|(key, inside)| Some((inside.nsid?, Some(key.clone()))));
+        let tunnel = self.tunnel.iter().filter_map(|space| Some((space.nsid?, None)));
+        ids.chain(tunnel).collect()
+    }
+
+    /// What holds the tunnel's namespace.
+    fn tunnel_file(&self) -> PathBuf {
+        self.run_dir.join(TUNNEL_FILE)
+    }
+
+    fn look_at_tunnel(&mut self, look: &HostLook) -> Result<Option<Objects>, KernelError> {
+        let Self { tunnel, home, skeletons, .. } = self;
+        let Some(space) = tunnel else { return Ok(None) };
+        space.look(&look.tunnel, skeletons, home).map(Some)
     }
 
     fn look_at_host(
@@ -115,8 +141,20 @@ impl LinuxKernel {
         look: &HostLook,
         seen: &mut Observation,
     ) -> Result<Objects, KernelError> {
-        let links = route::observe_host(&mut self.host.route, look)?;
+        let file = self.tunnel_file();
+        tunnel::reopen(&mut self.tunnel, &file, &self.home, &mut self.host)?;
+        let number = self.tunnel.as_ref().and_then(|space| space.nsid);
+        let links = route::observe_host(&mut self.host.route, look, number)?;
         let mut objects = links.objects;
+        if self.tunnel.is_some() {
+            put(&mut objects, Object::Namespace);
+        }
+        // One that does not answer has nothing: telling it what is wanted fails, and says so.
+        if let Ok(config) = self.wire.config()
+            && config != Config::default()
+        {
+            put(&mut objects, Object::Wire(config));
+        }
         self.host.indexes = links.indexes;
         self.host.tables(&[Table::Host, Table::Bridge], &self.skeletons, &mut objects)?;
         sysctl::read(&look.sysctls).into_iter().for_each(|object| put(&mut objects, object));
@@ -185,12 +223,30 @@ fn open_inside(
     Ok(Inside { reference: reference.clone(), netns, sockets, nsid })
 }
 
+/// Closes sandboxes beside the loop: a netfilter socket's end waits for all of the kernel's readers, about
+/// 20 ms.
+fn close(gone: BTreeMap<String, Inside>) {
+    if gone.is_empty() {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("weft-close".to_owned());
+    // Where no thread can be had, they are closed with the closure.
+    let _ = thread.spawn(move || drop(gone));
+}
+
 impl Kernel for LinuxKernel {
     fn observe(&mut self, look: &Look) -> Observation {
         let mut seen = Observation::default();
         if let Some(host) = &look.host {
             match self.look_at_host(host, &mut seen) {
                 Ok(objects) => drop(seen.plane.places.insert(Place::Host, objects)),
+                Err(error) => drop(seen.errors.insert(None, error)),
+            }
+            match self.look_at_tunnel(host) {
+                Ok(inside) => {
+                    let inside = inside.map(|objects| (Place::Tunnel, objects));
+                    seen.plane.places.extend(inside);
+                }
                 Err(error) => drop(seen.errors.insert(None, error)),
             }
         }
@@ -210,7 +266,10 @@ impl Kernel for LinuxKernel {
     }
 
     fn release(&mut self, wanted: &BTreeMap<String, NetnsRef>) {
-        self.sandboxes.retain(|key, _| wanted.contains_key(key));
+        let all = std::mem::take(&mut self.sandboxes).into_iter();
+        let (kept, gone) = all.partition(|(key, _)| wanted.contains_key(key));
+        self.sandboxes = kept;
+        close(gone);
     }
 
     fn held(&self) -> Vec<String> {

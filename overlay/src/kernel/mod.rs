@@ -12,6 +12,7 @@ use crate::op::Op;
 use crate::plane::Plane;
 
 pub(crate) mod conntrack;
+pub mod engine;
 pub mod linux;
 pub(crate) mod netns;
 pub(crate) mod nft;
@@ -20,9 +21,13 @@ pub(crate) mod route;
 pub(crate) mod socket;
 pub(crate) mod sys;
 pub(crate) mod sysctl;
+pub(crate) mod tap;
 pub(crate) mod uapi;
 pub mod watch;
 pub(crate) mod wire;
+pub(crate) mod wireguard;
+
+pub use wireguard::wireguard_available;
 
 /// Something that has links, routes and tables: Linux, or the [fake](crate::fake).
 pub trait Kernel {
@@ -59,6 +64,8 @@ pub struct HostLook {
     pub sysctls: BTreeSet<String>,
     /// The Open vSwitch bridges that are wanted.
     pub switches: BTreeSet<String>,
+    /// Kernel parameters of the tunnel's namespace to read, if it is there.
+    pub tunnel: BTreeSet<String>,
     /// Whether to ask Open vSwitch though nothing seems to have changed: asking takes a process.
     pub thorough: bool,
 }
@@ -140,6 +147,15 @@ pub enum KernelError {
         /// Its key.
         key: String,
     },
+    /// The tunnel's namespace is not there.
+    #[error("the tunnel's namespace is not open")]
+    NoTunnel,
+    /// The engine of encrypted networks could not be asked, or refused.
+    #[error("{message}")]
+    Engine {
+        /// Why.
+        message: String,
+    },
     /// The nftables skeleton could not be compiled.
     #[error("nft: {message}")]
     Nft {
@@ -163,6 +179,10 @@ pub enum KernelError {
 impl KernelError {
     pub(crate) fn io(what: impl Into<String>, error: &std::io::Error) -> Self {
         Self::Refused { what: what.into(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+
+    pub(crate) fn engine(message: impl Into<String>) -> Self {
+        Self::Engine { message: message.into() }
     }
 
     pub(crate) fn errno(what: impl Into<String>, errno: i32) -> Self {

@@ -3,11 +3,42 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{KernelError, sys};
 use crate::dataplane::NetnsRef;
+
+/// Makes a network namespace with nothing in it, and holds it by a bind mount at `path`, so that it outlives
+/// this process.
+pub(crate) fn make(path: &Path) -> Result<(), KernelError> {
+    let file = path.display().to_string();
+    let (at, what) = (path.to_owned(), file.clone());
+    let held = move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let own = Path::new("/proc/thread-self/ns/net");
+        mount(Some(own), &at, None::<&Path>, MsFlags::MS_BIND, None::<&Path>)
+    };
+    File::create(path).map_err(|error| KernelError::io(&what, &error))?;
+    let thread = std::thread::Builder::new().name("weft-netns".to_owned()).spawn(held);
+    let thread = thread.map_err(|error| KernelError::io("thread", &error))?;
+    let panicked = |_| KernelError::errno(&what, libc::EIO);
+    let result = thread.join().map_err(panicked)?;
+    result.map_err(|errno| KernelError::errno(file, errno as i32))
+}
+
+/// Lets go of a namespace that [`make`] has made.
+pub(crate) fn let_go(path: &Path) -> Result<(), KernelError> {
+    let what = || path.display().to_string();
+    match umount2(path, MntFlags::MNT_DETACH) {
+        // Nothing was mounted.
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(errno) => return Err(KernelError::errno(what(), errno as i32)),
+    }
+    std::fs::remove_file(path).map_err(|error| KernelError::io(what(), &error))
+}
 
 /// An open network namespace. As long as it is open, the kernel keeps the namespace.
 #[derive(Debug)]
@@ -30,6 +61,17 @@ impl Netns {
             return Err(KernelError::NotASandbox { path, what: "the host's own namespace" });
         }
         Ok(netns)
+    }
+
+    /// The namespace that [`make`] has put there, if there is one.
+    pub(crate) fn made(path: &Path) -> Option<Self> {
+        // A file without a mount is what is left of one that was being made, or of an earlier boot.
+        Self::open_path(&path.display().to_string()).ok()
+    }
+
+    /// Whether both are the same namespace.
+    pub(crate) fn is(&self, other: &Netns) -> bool {
+        self.inode == other.inode
     }
 
     fn open_path(path: &str) -> Result<Self, KernelError> {

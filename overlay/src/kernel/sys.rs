@@ -70,6 +70,30 @@ pub(crate) fn receive(
     Ok((length, nsid))
 }
 
+/// Makes a TAP device for many queues, with headers of virtio-net, in the namespace that `fd` (/dev/net/tun)
+/// was opened in; it goes with `fd` (tuntap.rst).
+pub(crate) fn tap_create(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    // SAFETY: all-zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: the request takes a pointer to an ifreq, which outlives the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets the device of `fd` outlive it.
+pub(crate) fn tap_persist(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes an integer.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETPERSIST as _, 1) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The kind of a namespace file as a CLONE_NEW* flag (ioctl_ns(2)).
 pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
     /// `_IO(0xb7, 0x3)`.

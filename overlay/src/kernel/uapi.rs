@@ -1,7 +1,7 @@
 //! Numbers of the kernel's netlink interfaces, under the names of the headers they come from.
 //!
-//! Only what this crate uses. Sources: linux/{rtnetlink,if_link,neighbour,fib_rules,net_namespace}.h and
-//! linux/netfilter/{nfnetlink,nf_tables,nfnetlink_conntrack}.h.
+//! Only what this crate uses. Sources: linux/{rtnetlink,if_link,if_tun,neighbour,fib_rules,net_namespace,
+//! genetlink,wireguard}.h and linux/netfilter/{nfnetlink,nf_tables,nfnetlink_conntrack}.h.
 
 #![allow(missing_docs, reason = "the headers document them")]
 
@@ -52,6 +52,7 @@ pub const RTNLGRP_IPV6_RULE: i32 = 19;
 pub const RTA_DST: u16 = 1;
 pub const RTA_OIF: u16 = 4;
 pub const RTA_GATEWAY: u16 = 5;
+pub const RTA_PREFSRC: u16 = 7;
 pub const RTA_TABLE: u16 = 15;
 pub const RTN_UNICAST: u8 = 1;
 pub const RTN_PROHIBIT: u8 = 8;
@@ -70,6 +71,7 @@ pub const IFLA_IFALIAS: u16 = 20;
 pub const IFLA_AF_SPEC: u16 = 26;
 pub const IFLA_GROUP: u16 = 27;
 pub const IFLA_NET_NS_FD: u16 = 28;
+pub const IFLA_LINK_NETNSID: u16 = 37;
 pub const IF_OPER_UNKNOWN: u8 = 0;
 pub const IF_OPER_UP: u8 = 6;
 pub const IFLA_INFO_KIND: u16 = 1;
@@ -96,6 +98,42 @@ pub const IFLA_VXLAN_LEARNING: u16 = 7;
 pub const IFLA_VXLAN_PORT: u16 = 15;
 pub const IFLA_VXLAN_LOCAL6: u16 = 17;
 pub const IFLA_VXLAN_UDP_CSUM: u16 = 18;
+
+// if_tun.h
+pub const IFLA_TUN_TYPE: u16 = 3;
+pub const IFLA_TUN_PI: u16 = 4;
+pub const IFLA_TUN_VNET_HDR: u16 = 5;
+pub const IFLA_TUN_PERSIST: u16 = 6;
+pub const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+
+// genetlink.h
+pub const GENL_ID_CTRL: u16 = 0x10;
+pub const CTRL_CMD_GETFAMILY: u8 = 3;
+pub const CTRL_ATTR_FAMILY_ID: u16 = 1;
+pub const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+
+// wireguard.h
+pub const WG_GENL_NAME: &str = "wireguard";
+pub const WG_GENL_VERSION: u8 = 1;
+pub const WG_CMD_GET_DEVICE: u8 = 0;
+pub const WG_CMD_SET_DEVICE: u8 = 1;
+pub const WGDEVICE_A_IFINDEX: u16 = 1;
+pub const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
+pub const WGDEVICE_A_LISTEN_PORT: u16 = 6;
+pub const WGDEVICE_A_PEERS: u16 = 8;
+pub const WGPEER_F_REMOVE_ME: u32 = 1;
+pub const WGPEER_F_REPLACE_ALLOWEDIPS: u32 = 2;
+pub const WGPEER_A_PUBLIC_KEY: u16 = 1;
+pub const WGPEER_A_FLAGS: u16 = 3;
+pub const WGPEER_A_ENDPOINT: u16 = 4;
+pub const WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL: u16 = 5;
+pub const WGPEER_A_LAST_HANDSHAKE_TIME: u16 = 6;
+pub const WGPEER_A_RX_BYTES: u16 = 7;
+pub const WGPEER_A_TX_BYTES: u16 = 8;
+pub const WGPEER_A_ALLOWEDIPS: u16 = 9;
+pub const WGALLOWEDIP_A_FAMILY: u16 = 1;
+pub const WGALLOWEDIP_A_IPADDR: u16 = 2;
+pub const WGALLOWEDIP_A_CIDR_MASK: u16 = 3;
 
 // if_addr.h
 pub const IFA_ADDRESS: u16 = 1;

@@ -30,7 +30,7 @@ pub struct Dirty {
     sandboxes: BTreeSet<String>,
     lost: bool,
     ours: BTreeSet<(Option<i32>, u32)>,
-    names: BTreeMap<i32, String>,
+    names: BTreeMap<i32, Option<String>>,
 }
 
 impl Dirty {
@@ -40,8 +40,13 @@ impl Dirty {
         if std::mem::take(&mut self.lost) { None } else { Some(sandboxes) }
     }
 
-    /// Sets whose changes are our own (namespace id, netlink port), and what the namespace ids mean.
-    pub fn recognise(&mut self, ours: Vec<(Option<i32>, u32)>, names: BTreeMap<i32, String>) {
+    /// Sets whose changes are our own (namespace id, netlink port), and what the namespace ids mean: a sandbox,
+    /// or what is looked at together with the host.
+    pub fn recognise(
+        &mut self,
+        ours: Vec<(Option<i32>, u32)>,
+        names: BTreeMap<i32, Option<String>>,
+    ) {
         self.ours = ours.into_iter().collect();
         self.names = names;
     }
@@ -55,7 +60,7 @@ impl Dirty {
             None => true,
             Some(id) => match self.names.get(&id) {
                 Some(key) => {
-                    self.sandboxes.insert(key.clone());
+                    self.sandboxes.extend(key.clone());
                     true
                 }
                 None => false,

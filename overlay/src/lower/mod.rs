@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dataplane::{Cable, Dataplane, Kind, Network, NetworkKey, Sandbox, Subnet};
+use crate::dataplane::{Cable, Dataplane, Kind, Network, NetworkKey, Overlay, Sandbox, Subnet};
 use crate::mtu;
 use crate::plane::{Object, Objects, Place, Plane, put};
 
@@ -12,6 +12,7 @@ mod network;
 mod parent;
 mod publish;
 mod sandbox;
+mod tunnel;
 mod vip;
 
 /// What the kernel objects depend on besides the caller's wish.
@@ -47,9 +48,12 @@ pub struct Wanted {
     pub refused: BTreeMap<String, String>,
     /// Links of the host that are somebody else's and that ours rest on.
     pub borrowed: BTreeSet<String>,
-    /// The sandboxes that rest on each link of the host.
+    /// The sandboxes that rest on each link of the host, and on the encrypted link ([`TUNNEL_USERS`]).
     pub users: BTreeMap<String, BTreeSet<String>>,
 }
+
+/// What the sandboxes on encrypted networks rest on, among [`Wanted::users`]; no link has such a name.
+pub const TUNNEL_USERS: &str = "the tunnel";
 
 /// The end of a veth inside a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +93,8 @@ pub(crate) fn outside(dataplane: &Dataplane, facts: Facts) -> Wanted {
         sandbox::outside(&mut host, &mut wanted, key, sandbox, &surroundings);
     }
     publish::lower(&mut host, dataplane, facts);
+    let tunnel = tunnel::lower(&mut host, dataplane, facts);
+    wanted.plane.places.extend(tunnel.map(|objects| (Place::Tunnel, objects)));
     wanted.cables = cable::pairs(dataplane);
     if !dataplane.host.nftables {
         host.retain(|_, object| !is_filter(object));
@@ -193,12 +199,21 @@ pub(crate) fn host_parameters(dataplane: &Dataplane) -> BTreeSet<String> {
     crate::plane::parameters(&host)
 }
 
+/// The kernel parameters of the tunnel's namespace that may be wanted.
+pub(crate) fn tunnel_parameters(dataplane: &Dataplane) -> BTreeSet<String> {
+    let inside = tunnel::lower(&mut Objects::new(), dataplane, Facts::default());
+    inside.map(|objects| crate::plane::parameters(&objects)).unwrap_or_default()
+}
+
 /// The MTU inside one network.
 fn network_mtu(dataplane: &Dataplane, key: NetworkKey, facts: Facts) -> u32 {
     let Some(network) = dataplane.networks.get(&key) else { return mtu::ETHERNET };
     let vtep = dataplane.underlay.as_ref().map(|underlay| underlay.vtep);
     match &network.kind {
-        Kind::Overlay(_) => mtu::inner(facts.underlay_mtu, vtep, network.mtu),
+        Kind::Overlay(Overlay::Plain(_)) => mtu::inner(facts.underlay_mtu, vtep, network.mtu),
+        Kind::Overlay(Overlay::Encrypted(_)) => {
+            mtu::encrypted(facts.underlay_mtu, vtep, network.mtu)
+        }
         Kind::Bridge(_) | Kind::Ovs(_) => network.mtu.unwrap_or(mtu::ETHERNET),
         Kind::Macvlan(_) | Kind::Ipvlan(_) => network.mtu.unwrap_or(mtu::OF_THE_PARENT),
     }

@@ -3,11 +3,14 @@
 //! A bridge that is an administrator's is left as it is: he may have put the host's own cable into it, and
 //! walls around our networks would stand in his way.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Facts, network_mtu, put_all};
+use weft_wire::Member;
+
+use super::{Facts, network_mtu, put_all, tunnel};
 use crate::dataplane::{Bridge, Dataplane, Kind, Network, NetworkKey, Overlay, Ovs, Plain, Remote};
-use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE};
+use crate::names::{self, INTERNAL_PRIORITY, ISOLATION_PRIORITY, ISOLATION_TABLE, Mac};
 use crate::plane::{
     Element, Family, Fdb, Field, Link, LinkKind, Object, Objects, PortFlags, Rule, RuleAction,
     RuleMatch, Set, put,
@@ -35,8 +38,14 @@ pub(super) fn lower(
         Kind::Overlay(overlay) => {
             let bridge = names::bridge(key);
             let link = bridge_link(network, mtu);
-            if let (NetworkKey::Vni(vni), Overlay::Plain(plain)) = (key, overlay) {
-                vxlan(host, vni, &bridge, &link, plain, dataplane);
+            match (key, overlay) {
+                (NetworkKey::Vni(vni), Overlay::Plain(plain)) => {
+                    vxlan(host, vni, &bridge, &link, plain, dataplane);
+                }
+                (NetworkKey::Vni(vni), Overlay::Encrypted(members)) => {
+                    encrypted(host, vni, &bridge, &link, members, dataplane);
+                }
+                (NetworkKey::Local(_), _) => {}
             }
             put(host, Object::Link(bridge.clone(), link));
             gateways(host, &bridge, network);
@@ -135,19 +144,46 @@ fn vxlan(
     put_all(host, copies.map(Object::Fdb));
 }
 
-/// The three rows of a remote attachment. Without the bridge's own row ARP is not suppressed, and unicast
-/// frames are flooded to bystanders.
+/// The way of an encrypted network: into the tunnel, or nowhere.
+fn encrypted(
+    host: &mut Objects,
+    vni: u32,
+    bridge: &str,
+    like: &Link,
+    members: &BTreeMap<Mac, Member>,
+    dataplane: &Dataplane,
+) {
+    let Some(way) = &dataplane.tunnel else { return };
+    let device = names::vxlan(vni);
+    let (master, port) = (Some(bridge.to_owned()), Some(TUNNEL_PORT));
+    let link = Link { kind: tunnel::port(vni, way), mac: None, master, port, ..like.clone() };
+    put(host, Object::Link(device.clone(), link));
+    for (mac, member) in members {
+        put_all(host, behind(bridge, &device, *mac, &member.addresses));
+    }
+    put_all(host, tunnel::rows(&device, members, way));
+}
+
+/// The three rows of a remote attachment.
 fn rows(bridge: &str, device: &str, remote: &Remote) -> Vec<Object> {
     let mac = remote.mac;
     let tunnel = Fdb::Tunnel { link: device.to_owned(), mac, dst: remote.vtep };
-    let behind =
+    let mut rows = behind(bridge, device, mac, &remote.addresses);
+    rows.push(Object::Fdb(tunnel));
+    rows
+}
+
+/// What the bridge knows of a remote attachment. Without its own row ARP is not suppressed, and unicast
+/// frames are flooded to bystanders.
+fn behind(bridge: &str, device: &str, mac: Mac, addresses: &[IpAddr]) -> Vec<Object> {
+    let row =
         Fdb::Behind { bridge: bridge.to_owned(), port: device.to_owned(), mac, learned: false };
-    let neighbours = remote.addresses.iter().map(|address| Object::Neighbour {
+    let neighbours = addresses.iter().map(|address| Object::Neighbour {
         link: bridge.to_owned(),
         address: *address,
         mac,
     });
-    [Object::Fdb(tunnel), Object::Fdb(behind)].into_iter().chain(neighbours).collect()
+    std::iter::once(Object::Fdb(row)).chain(neighbours).collect()
 }
 
 fn gateways(host: &mut Objects, bridge: &str, network: &Network) {

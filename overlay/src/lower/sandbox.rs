@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Facts, InnerEnd, Wanted, network, network_mtu, parent, vip};
+use super::{Facts, InnerEnd, TUNNEL_USERS, Wanted, network, network_mtu, parent, tunnel, vip};
 use crate::dataplane::{Bridge, Dataplane, IpvlanMode, Kind, Network, NetworkKey, Port, Sandbox};
 use crate::names::{self, DNS_PORT};
 use crate::plane::{
@@ -45,8 +45,8 @@ pub(super) fn outside(
         let Some(bridge) = network::bridge(*on, network) else { continue };
         let mtu = network_mtu(dataplane, *on, *facts);
         let outer = names::veth(key, *on);
-        for link in [&outer, &bridge] {
-            wanted.users.entry(link.clone()).or_default().insert(key.to_owned());
+        for link in [&outer, &bridge].into_iter().cloned().chain(way(*on, network)) {
+            wanted.users.entry(link).or_default().insert(key.to_owned());
         }
         // Where bridged frames pass through the firewalls of others (br_netfilter), so does our translation,
         // and what a member sends to its own published port goes back out where it came in.
@@ -62,6 +62,14 @@ pub(super) fn outside(
         }
         let end = InnerEnd { sandbox: key.to_owned(), ifname: port.ifname.clone() };
         wanted.pairs.insert(outer, end);
+    }
+}
+
+/// What an encrypted network rests on between the nodes.
+fn way(on: NetworkKey, network: &Network) -> Vec<String> {
+    match (on, tunnel::members(network)) {
+        (NetworkKey::Vni(vni), Some(_)) => vec![names::vxlan(vni), TUNNEL_USERS.to_owned()],
+        (NetworkKey::Vni(_) | NetworkKey::Local(_), _) => vec![],
     }
 }
 
@@ -273,7 +281,7 @@ fn default_routes(
             let flat =
                 matches!(&network.kind, Kind::Ipvlan(ipvlan) if ipvlan.mode != IpvlanMode::L2);
             let via = (!flat).then_some(subnet.gateway);
-            put(inside, Object::Route { net: any, via, link });
+            put(inside, Object::Route { net: any, via, link, source: None });
         }
     }
 }

@@ -12,8 +12,11 @@ use crate::lower::{InnerEnd, Wanted};
 use crate::names::ALIAS_PREFIX;
 use crate::op::{Op, Verb, satisfies};
 use crate::plane::{
-    self, Element, Field, Key, Link, LinkKind, LinkOrder, Object, Objects, Place, Plane, Set, Table,
+    self, Element, Field, Key, Link, LinkKind, LinkOrder, Object, Objects, Peer, Place, Plane, Set,
+    Table,
 };
+
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
         changes.extend(rebound(place, want, seen, completeness));
     }
     let mut world = observed;
+    leave_tunnel(&mut world, wanted, completeness);
     let lent = lent(&world, wanted);
     ignore_unmarked(&mut world, wanted);
     break_links(&mut world, wanted, completeness, &mut removals);
@@ -56,6 +60,8 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
         }
         for (key, object) in want.iter().filter(|(key, _)| !lent(key)) {
             let old = seen.get(key).filter(|_| !gone(key));
+            let kept = wire::kept(object, old, completeness);
+            let object = kept.as_ref().unwrap_or(object);
             change(place, object, old, wanted, &world, &mut removals, &mut changes);
         }
     }
@@ -63,6 +69,18 @@ pub fn plan(wanted: &Wanted, observed: Plane, completeness: Completeness) -> Vec
     removals.sort_by(|a, b| b.object.key().cmp(&a.object.key()).then(a.place.cmp(&b.place)));
     changes.sort_by(|a, b| rank(&a.object).cmp(&rank(&b.object)).then(a.place.cmp(&b.place)));
     removals.into_iter().chain(changes).collect()
+}
+
+/// What is in the tunnel's namespace goes with it, but for its devices: somebody may hold it open, and they
+/// hold ports of the host.
+fn leave_tunnel(world: &mut Plane, wanted: &Wanted, completeness: Completeness) {
+    let host = wanted.plane.places.get(&Place::Host);
+    let stays = host.is_some_and(|host| host.contains_key(&Key::Namespace));
+    if let Some(inside) = world.places.get_mut(&Place::Tunnel).filter(|_| !stays)
+        && completeness == Completeness::Complete
+    {
+        inside.retain(|_, object| matches!(object, Object::Link(..)));
+    }
 }
 
 /// Drops what would rest on a link that neither is there nor is made: a veth that waits for its sandbox.
@@ -87,19 +105,23 @@ fn drop_unsupported(changes: &mut Vec<Op>, world: &Plane, wanted: &Wanted) {
 /// Additions are grouped by what they are, then by place: the executor sends each group at once.
 fn rank(object: &Object) -> (u8, Option<LinkOrder>) {
     match object {
-        Object::Table(..) => (0, None),
-        Object::Element(_) => (1, None),
-        Object::Passage(_) | Object::Rule(_) => (2, None),
-        Object::Barrier { .. } => (3, None),
-        Object::Switch { .. } => (4, None),
-        Object::Link(_, link) => (5, Some(link.kind.order())),
-        Object::SwitchPort { .. } => (6, None),
-        Object::Sysctl(..) => (7, None),
-        Object::Address(..) => (8, None),
-        Object::Fdb(_) => (9, None),
-        Object::Neighbour { .. } => (10, None),
-        Object::Route { .. } => (11, None),
-        Object::Flows { .. } | Object::Datagrams { .. } => (12, None),
+        Object::Namespace => (0, None),
+        Object::Table(..) => (1, None),
+        Object::Element(_) => (2, None),
+        Object::Passage(_) | Object::Rule(_) => (3, None),
+        Object::Barrier { .. } => (4, None),
+        Object::Switch { .. } => (5, None),
+        Object::Link(_, link) => (6, Some(link.kind.order())),
+        Object::SwitchPort { .. } => (7, None),
+        Object::Secret { .. } => (8, None),
+        Object::Peer(_) => (9, None),
+        Object::Sysctl(..) => (10, None),
+        Object::Address(..) => (11, None),
+        Object::Fdb(_) => (12, None),
+        Object::Neighbour { .. } => (13, None),
+        Object::Route { .. } => (14, None),
+        Object::Wire(_) => (15, None),
+        Object::Flows { .. } | Object::Datagrams { .. } => (16, None),
     }
 }
 
@@ -147,6 +169,7 @@ fn is_owners(object: &Object, borrowed: &str) -> bool {
         | Object::Neighbour { link: name, .. }
         | Object::Route { link: name, .. } => name == borrowed,
         Object::Fdb(_)
+        | Object::Namespace
         | Object::Table(..)
         | Object::Element(_)
         | Object::Passage(_)
@@ -154,6 +177,9 @@ fn is_owners(object: &Object, borrowed: &str) -> bool {
         | Object::Barrier { .. }
         | Object::Switch { .. }
         | Object::SwitchPort { .. }
+        | Object::Secret { .. }
+        | Object::Peer(_)
+        | Object::Wire(_)
         | Object::Sysctl(..)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => false,
@@ -266,23 +292,29 @@ fn missing_tables(want: &Objects, seen: &Objects) -> BTreeSet<Table> {
 /// How an object that is not wanted goes, if it goes by itself.
 fn removal(place: &Place, object: &Object, want: &Objects) -> Option<Op> {
     match object {
-        // Links were dealt with before; parameters have no absence; flows are not observed.
-        Object::Link(..) | Object::Sysctl(..) | Object::Flows { .. } | Object::Datagrams { .. } => {
-            None
-        }
+        // Links were dealt with before, and a key goes with its link; parameters have no absence; flows are
+        // not observed.
+        Object::Link(..)
+        | Object::Secret { .. }
+        | Object::Sysctl(..)
+        | Object::Flows { .. }
+        | Object::Datagrams { .. } => None,
         Object::Switch { network: None, .. } => None,
         // They go with their table.
         Object::Element(element) if !has_table(want, element.set.table()) => None,
-        Object::Table(..)
+        Object::Namespace
+        | Object::Table(..)
         | Object::Element(_)
         | Object::Passage(_)
         | Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Switch { .. }
         | Object::SwitchPort { .. }
+        | Object::Peer(_)
         | Object::Address(..)
         | Object::Fdb(_)
         | Object::Neighbour { .. }
+        | Object::Wire(_)
         | Object::Route { .. } => Some(Op::remove(place.clone(), object.clone())),
     }
 }
@@ -321,8 +353,18 @@ fn change(
         (Object::Table(..) | Object::Switch { .. }, Some(_)) | (_, None) => {
             changes.push(Op::add(place.clone(), object.clone()));
         }
+        (Object::Peer(wish), Some(Object::Peer(old))) => {
+            let object = Object::Peer(turned(wish, old));
+            changes.push(Op::change(place.clone(), object));
+        }
         (_, Some(_)) => changes.push(Op::change(place.clone(), object.clone())),
     }
+}
+
+/// What a peer is told that is there: where it is, only if it was told something else before.
+fn turned(wish: &Peer, old: &Peer) -> Peer {
+    let moved = old.endpoint.is_some() && old.endpoint != wish.endpoint;
+    Peer { endpoint: wish.endpoint.filter(|_| moved), ..wish.clone() }
 }
 
 /// Whether a parameter belongs to a link of a sandbox that this plan makes.
@@ -347,6 +389,9 @@ fn new_link(place: &Place, name: &str, link: &Link, wanted: &Wanted, world: &Pla
     match link.kind {
         LinkKind::Bridge
         | LinkKind::Vxlan { .. }
+        | LinkKind::Tunnelled { .. }
+        | LinkKind::Tap
+        | LinkKind::WireGuard
         | LinkKind::Vlan { .. }
         | LinkKind::Macvlan { .. }
         | LinkKind::Ipvlan { .. } => Some(Op::add(place.clone(), object)),
@@ -421,9 +466,12 @@ fn address(field: &Field) -> Option<IpAddr> {
     match field {
         Field::V4(v4) => Some(IpAddr::V4(*v4)),
         Field::V6(v6) => Some(IpAddr::V6(*v6)),
-        Field::Name(_) | Field::Mac(_) | Field::Port(_) | Field::Protocol(_) | Field::Number(_) => {
-            None
-        }
+        Field::Name(_)
+        | Field::Mac(_)
+        | Field::Port(_)
+        | Field::Protocol(_)
+        | Field::Number(_)
+        | Field::Vni(_) => None,
     }
 }
 

@@ -40,6 +40,20 @@ pub enum LinkKind {
         /// Destination port.
         port: u16,
     },
+    /// A VXLAN device that never learns and whose packets travel in the tunnel's namespace: it was made
+    /// there, and its socket stays there whatever namespace the device is in.
+    Tunnelled {
+        /// VXLAN network identifier.
+        vni: u32,
+        /// Destination port.
+        port: u16,
+    },
+    /// A persistent TAP device for many queues, with headers of virtio-net: what is sent to it, the engine
+    /// of encrypted networks reads. Nobody else reads it, so without the engine nothing leaves.
+    Tap,
+    /// A WireGuard device in the tunnel's namespace, whose packets travel in the host's: it was asked for
+    /// there, and its socket stays there.
+    WireGuard,
     /// The host's end of a sandbox's port. What its other end is, is known when it is made.
     Veth,
     /// The end of a veth inside a sandbox.
@@ -104,7 +118,7 @@ pub struct PortFlags {
 pub enum LinkOrder {
     /// Loopback, bridges and what sandboxes' interfaces are made on.
     First,
-    /// VXLAN devices and veths.
+    /// VXLAN, TAP and WireGuard devices, and veths.
     Second,
     /// Interfaces inside sandboxes: they come with their outer end, or are made on something outside.
     Third,
@@ -119,7 +133,12 @@ impl LinkKind {
             | LinkKind::Internal
             | LinkKind::Vlan { .. }
             | LinkKind::Stub { .. } => LinkOrder::First,
-            LinkKind::Vxlan { .. } | LinkKind::Veth | LinkKind::Foreign => LinkOrder::Second,
+            LinkKind::Vxlan { .. }
+            | LinkKind::Tunnelled { .. }
+            | LinkKind::Tap
+            | LinkKind::WireGuard
+            | LinkKind::Veth
+            | LinkKind::Foreign => LinkOrder::Second,
             LinkKind::Inner { .. }
             | LinkKind::Macvlan { .. }
             | LinkKind::Ipvlan { .. }

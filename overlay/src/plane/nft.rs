@@ -17,6 +17,8 @@ pub enum Table {
     Bridge,
     /// `inet weft` in a sandbox: VIPs and the resolver.
     Sandbox,
+    /// `inet weft` in the tunnel: who may send what.
+    Tunnel,
 }
 
 /// What one component of an element is.
@@ -36,6 +38,8 @@ pub enum Kind {
     Protocol,
     /// Number, host order.
     Number,
+    /// VXLAN network identifier, 3 bytes in network order, as it is in the packet.
+    Vni,
 }
 
 /// One component of an element.
@@ -55,6 +59,8 @@ pub enum Field {
     Protocol(u8),
     /// Number.
     Number(u32),
+    /// VXLAN network identifier, 24 bits.
+    Vni(u32),
 }
 
 impl From<IpAddr> for Field {
@@ -173,13 +179,17 @@ sets! {
     Asked = Sandbox "asked" [Port] => [Port];
     /// The way back of its answers.
     Answered = Sandbox "answered" [Port] => [Port];
+    /// Tunnel address of a node, network, and the MAC of an interface of that node on it.
+    Senders = Tunnel "senders" [V4 Vni Mac] => [];
+    /// Tunnel addresses of the other nodes.
+    Receivers = Tunnel "receivers" [V4] => [];
 }
 
 impl Table {
     /// As `nft` writes it.
     pub fn spelled(self) -> &'static str {
         match self {
-            Table::Host | Table::Sandbox => "inet weft",
+            Table::Host | Table::Sandbox | Table::Tunnel => "inet weft",
             Table::Bridge => "bridge weft",
         }
     }
@@ -200,6 +210,7 @@ impl fmt::Display for Field {
             Field::Port(port) => write!(f, "{port}"),
             Field::Protocol(number) => write!(f, "{number}"),
             Field::Number(number) => write!(f, "{number}"),
+            Field::Vni(vni) => write!(f, "{vni:#08x}"),
         }
     }
 }

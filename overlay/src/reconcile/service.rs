@@ -4,14 +4,17 @@
 //! runtime's workers.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use weft_wire::Status;
 
 use super::{Completeness, Driver, Report, Scope};
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Tunnel};
 use crate::kernel::KernelError;
+use crate::kernel::engine::{Process, WireEngine};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::watch::{Dirty, Watcher};
 
@@ -30,11 +33,17 @@ pub struct Reconciler {
 }
 
 #[derive(Debug)]
-struct Call {
-    desired: Arc<Dataplane>,
-    completeness: Completeness,
-    scope: Scope,
-    answer: oneshot::Sender<Report>,
+enum Call {
+    Reconcile {
+        desired: Arc<Dataplane>,
+        completeness: Completeness,
+        scope: Scope,
+        answer: oneshot::Sender<Report>,
+    },
+    Status {
+        tunnel: Tunnel,
+        answer: oneshot::Sender<Result<Status, KernelError>>,
+    },
 }
 
 /// Why the data plane's thread is not there.
@@ -64,12 +73,24 @@ impl Changes {
 }
 
 impl Reconciler {
-    /// Opens the kernel of the calling thread's network namespace, which becomes the host's.
+    /// Opens the kernel of the calling thread's network namespace, which becomes the host's. In `run_dir` are
+    /// what holds the tunnel's namespace and the socket of the engine of encrypted networks.
     ///
     /// # Errors
     /// Without CAP_NET_ADMIN and CAP_SYS_ADMIN, or without a usable `nft` program.
-    pub fn new() -> Result<Self, ReconcilerError> {
-        let kernel = LinuxKernel::open().map_err(ReconcilerError::Open)?;
+    pub fn new(run_dir: &Path) -> Result<Self, ReconcilerError> {
+        Self::with_engine(run_dir, Box::new(Process::of(run_dir)))
+    }
+
+    /// The same with an engine of encrypted networks of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_engine(
+        run_dir: &Path,
+        engine: Box<dyn WireEngine>,
+    ) -> Result<Self, ReconcilerError> {
+        let kernel = LinuxKernel::open(run_dir, engine).map_err(ReconcilerError::Open)?;
         let dirty = Arc::new(Mutex::new(Dirty::default()));
         let (watcher, changes) = Watcher::start(dirty.clone()).map_err(ReconcilerError::Open)?;
         let (calls, receiver) = mpsc::channel(WAITING_CALLS);
@@ -92,10 +113,26 @@ impl Reconciler {
         scope: Scope,
     ) -> Result<Report, ReconcilerError> {
         let (answer, report) = oneshot::channel();
-        let call = Call { desired, completeness, scope, answer };
-        let calls = self.calls.as_ref().ok_or(ReconcilerError::Gone)?;
-        calls.send(call).await.map_err(|_| ReconcilerError::Gone)?;
+        self.call(Call::Reconcile { desired, completeness, scope, answer }).await?;
         report.await.map_err(|_| ReconcilerError::Gone)
+    }
+
+    /// How the encrypted link to the other nodes is doing.
+    ///
+    /// # Errors
+    /// Only if the thread is gone. Inside: what the engine, or the kernel, refused.
+    pub async fn tunnel_status(
+        &self,
+        tunnel: Tunnel,
+    ) -> Result<Result<Status, KernelError>, ReconcilerError> {
+        let (answer, status) = oneshot::channel();
+        self.call(Call::Status { tunnel, answer }).await?;
+        status.await.map_err(|_| ReconcilerError::Gone)
+    }
+
+    async fn call(&self, call: Call) -> Result<(), ReconcilerError> {
+        let calls = self.calls.as_ref().ok_or(ReconcilerError::Gone)?;
+        calls.send(call).await.map_err(|_| ReconcilerError::Gone)
     }
 
     /// Tells of changes from now on.
@@ -118,11 +155,18 @@ impl Drop for Reconciler {
 
 fn serve(mut driver: Driver<LinuxKernel>, mut calls: mpsc::Receiver<Call>, dirty: &Mutex<Dirty>) {
     while let Some(call) = calls.blocking_recv() {
-        let scope = widen(call.scope, lock(dirty).take());
-        let report = driver.reconcile(&call.desired, call.completeness, &scope);
-        lock(dirty).recognise(driver.kernel().ports(), driver.kernel().namespace_ids());
         // The caller may have gone; the work was done all the same.
-        let _ = call.answer.send(report);
+        match call {
+            Call::Reconcile { desired, completeness, scope, answer } => {
+                let scope = widen(scope, lock(dirty).take());
+                let report = driver.reconcile(&desired, completeness, &scope);
+                lock(dirty).recognise(driver.kernel().ports(), driver.kernel().namespace_ids());
+                drop(answer.send(report));
+            }
+            Call::Status { tunnel, answer } => {
+                drop(answer.send(driver.kernel().tunnel_status(&tunnel)));
+            }
+        }
     }
 }
 

@@ -269,9 +269,9 @@ fn a_new_process_adopts_a_local_network_and_teardown_takes_all_of_it() {
     let _a = lab.join("a", &[(one, "eth0", &["10.1.0.2/24", "fd01::2/64"], 0)]);
     lab.settle();
     let Lab { mut nodes, switch: _switch } = lab;
-    let Node { space, reconciler, desired, runtime } = nodes.remove(0);
+    let Node { run, space, reconciler, desired, runtime } = nodes.remove(0);
     drop((reconciler, runtime));
-    let mut node = Node::new(space);
+    let mut node = Node::in_dir(space, run);
     node.desired = desired;
     let report = node.look(Completeness::Complete, Scope::Full);
     let ops: Vec<String> = report.executed.iter().map(ToString::to_string).collect();

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use weft_overlay::*;
 
@@ -26,7 +27,10 @@ impl Space {
         let (jobs, receiver) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("root");
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root");
+            // What is mounted here is seen nowhere else, and goes with the thread.
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
             tell.send(format!(
                 "/proc/{}/task/{}/ns/net",
                 std::process::id(),
@@ -153,6 +157,7 @@ pub fn ask_udp(socket: &UdpSocket, address: &str) -> std::io::Result<String> {
 
 /// A node: its namespace, its reconciler, what it wants.
 pub struct Node {
+    pub run: Arc<tempfile::TempDir>,
     pub space: Space,
     pub reconciler: Reconciler,
     pub desired: Dataplane,
@@ -161,9 +166,14 @@ pub struct Node {
 
 impl Node {
     pub fn new(space: Space) -> Self {
-        let reconciler = space.run(|| Reconciler::new().unwrap());
+        Self::in_dir(space, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    pub fn in_dir(space: Space, run: Arc<tempfile::TempDir>) -> Self {
+        let path = run.path().to_owned();
+        let reconciler = space.run(move || Reconciler::new(&path).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { space, reconciler, desired: Dataplane::default(), runtime }
+        Self { run, space, reconciler, desired: Dataplane::default(), runtime }
     }
 
     pub fn look(&self, completeness: Completeness, scope: Scope) -> Report {

@@ -101,10 +101,10 @@ fn a_quiet_kernel_tells_of_nothing() {
 fn a_new_process_adopts_everything() {
     let (lab, a, _b) = pair();
     let Lab { mut nodes, switch: _switch } = lab;
-    let Node { space, reconciler, desired, runtime } = nodes.remove(0);
+    let Node { run, space, reconciler, desired, runtime } = nodes.remove(0);
     drop(reconciler);
     drop(runtime);
-    let mut node = Node::new(space);
+    let mut node = Node::in_dir(space, run);
     node.desired = desired;
     for completeness in [Completeness::Partial, Completeness::Complete] {
         let report = node.look(completeness, Scope::Changed([].into()));

@@ -116,7 +116,8 @@ fn a_bridge_of_ours_is_kept_as_it_is_wanted_and_goes_with_its_network() {
         assert!(a.reaches("10.4.0.3"));
         // A new process adopts.
         let node = &mut lab.nodes[0];
-        node.reconciler = node.space.run(|| Reconciler::new().unwrap());
+        let run = node.run.path().to_owned();
+        node.reconciler = node.space.run(move || Reconciler::new(&run).unwrap());
         assert_eq!(node.settle().executed, []);
         // The pair is made anew, and the port with it.
         a.sh("ip link del eth0");

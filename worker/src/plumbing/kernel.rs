@@ -1,6 +1,6 @@
 //! The kernel as the loop needs it: the machine's own, or one in memory.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc};
 
 use weft_overlay::{Changes, Completeness, Dataplane, Reconciler, ReconcilerError, Report, Scope};
 
@@ -34,12 +34,13 @@ pub struct LiveKernel {
 }
 
 impl LiveKernel {
-    /// Opens the kernel of the calling thread's network namespace.
+    /// Opens the kernel of the calling thread's network namespace, with what the encrypted link needs in
+    /// `run_dir`.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn open() -> Result<Self, ReconcilerError> {
-        let reconciler = Reconciler::new()?;
+    pub fn open(run_dir: &Path) -> Result<Self, ReconcilerError> {
+        let reconciler = Reconciler::new(run_dir)?;
         let changes = reconciler.changed();
         Ok(Self { reconciler, changes })
     }

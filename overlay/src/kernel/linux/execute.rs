@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use weft_wire::Config;
+
 use super::{LinuxKernel, Sockets};
 use crate::kernel::nft::transaction;
 use crate::kernel::route::{address, child, link, neighbour, policy};
 use crate::kernel::socket::Socket;
 use crate::kernel::wire::Message;
-use crate::kernel::{KernelError, conntrack, sysctl};
+use crate::kernel::{KernelError, conntrack, netns, sysctl, tap, wireguard};
 use crate::names;
 use crate::op::{Op, Verb};
 use crate::plane::{Link, LinkKind, Object, Place};
@@ -42,6 +44,11 @@ pub(super) fn execute(kernel: &mut LinuxKernel, ops: &[Op]) -> Results {
             Class::Nft => nft(kernel, ops, run, &mut results),
             Class::Sysctl => sysctls(kernel, ops, run, &mut results),
             Class::Flows => flows(kernel, ops, run, &mut results),
+            Class::Tunnel => {
+                for index in run {
+                    results[index] = tunnel(kernel, &ops[index]);
+                }
+            }
             Class::Switch => {
                 let outcome = kernel.switches.execute(&ops[run.clone()]);
                 run.zip(outcome).for_each(|(index, result)| results[index] = result);
@@ -101,6 +108,7 @@ enum Class {
     Sysctl,
     Flows,
     Switch,
+    Tunnel,
     Route,
 }
 
@@ -110,6 +118,9 @@ fn class(object: &Object) -> Class {
         Object::Sysctl(..) => Class::Sysctl,
         Object::Flows { .. } | Object::Datagrams { .. } => Class::Flows,
         Object::Switch { .. } | Object::SwitchPort { .. } => Class::Switch,
+        Object::Namespace | Object::Secret { .. } | Object::Peer(_) | Object::Wire(_) => {
+            Class::Tunnel
+        }
         Object::Rule(_)
         | Object::Barrier { .. }
         | Object::Link(..)
@@ -135,6 +146,10 @@ fn by_place(ops: &[Op], run: std::ops::Range<usize>) -> Vec<(Place, Vec<usize>)>
 fn sockets<'a>(kernel: &'a mut LinuxKernel, place: &Place) -> Result<&'a mut Sockets, KernelError> {
     match place {
         Place::Host => Ok(&mut kernel.host),
+        Place::Tunnel => match &mut kernel.tunnel {
+            Some(space) => Ok(&mut space.sockets),
+            None => Err(KernelError::NoTunnel),
+        },
         Place::Sandbox(key) => match kernel.sandboxes.get_mut(key) {
             Some(inside) => Ok(&mut inside.sockets),
             None => Err(KernelError::NoSandbox { key: key.clone() }),
@@ -171,6 +186,12 @@ fn sysctls(
         };
         let outcome: Result<Results, KernelError> = match &place {
             Place::Host => Ok(group.iter().map(write).collect()),
+            Place::Tunnel => match &kernel.tunnel {
+                Some(space) => {
+                    space.netns.enter(&kernel.home, || group.iter().map(write).collect())
+                }
+                None => Err(KernelError::NoTunnel),
+            },
             Place::Sandbox(key) => match kernel.sandboxes.get(key) {
                 Some(inside) => {
                     inside.netns.enter(&kernel.home, || group.iter().map(write).collect())
@@ -203,6 +224,24 @@ fn flows(kernel: &mut LinuxKernel, ops: &[Op], run: std::ops::Range<usize>, resu
             conntrack::forget(&mut sockets.netfilter, &departed)
         });
         group.into_iter().for_each(|index| results[index] = outcome.clone());
+    }
+}
+
+/// Executes what concerns the tunnel and is no business of rtnetlink or nftables.
+fn tunnel(kernel: &mut LinuxKernel, op: &Op) -> Result<(), KernelError> {
+    let path = kernel.tunnel_file();
+    match (&op.object, &op.verb) {
+        (Object::Namespace, Verb::Remove) => {
+            kernel.tunnel = None;
+            netns::let_go(&path)
+        }
+        (Object::Namespace, _) => {
+            netns::make(&path)?;
+            super::tunnel::reopen(&mut kernel.tunnel, &path, &kernel.home, &mut kernel.host)
+        }
+        (Object::Wire(_), Verb::Remove) => kernel.wire.configure(&Config::default()),
+        (Object::Wire(config), _) => kernel.wire.configure(config),
+        _ => kernel.tunnel.as_mut().ok_or(KernelError::NoTunnel)?.execute(op),
     }
 }
 
@@ -287,6 +326,10 @@ fn references(object: &Object) -> Vec<String> {
         | Object::Link(..)
         | Object::SwitchPort { .. }
         | Object::Sysctl(..)
+        | Object::Namespace
+        | Object::Secret { .. }
+        | Object::Peer(_)
+        | Object::Wire(_)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => vec![],
     }
@@ -335,6 +378,16 @@ fn links(
             make_child(kernel, &op.place, name, link)?;
             pending.place = Some(op.place.clone());
         }
+        Verb::Add
+            if matches!(
+                link.kind,
+                LinkKind::Tap | LinkKind::Tunnelled { .. } | LinkKind::WireGuard
+            ) =>
+        {
+            flush(kernel, pending, results);
+            make_tunnelled(kernel, &op.place, name, link)?;
+            pending.place = Some(op.place.clone());
+        }
         Verb::Add => {
             let create = link::create(name, link);
             let create = create.ok_or_else(|| KernelError::Senseless { op: op.to_string() })?;
@@ -349,6 +402,7 @@ fn links(
             // namespaces are ours.
             let own = match &op.place {
                 Place::Host => None,
+                Place::Tunnel => return Err(KernelError::Senseless { op: op.to_string() }),
                 Place::Sandbox(key) => {
                     let missing = || KernelError::NoSandbox { key: key.clone() };
                     Some(kernel.sandboxes.get(key).ok_or_else(missing)?.netns.fd())
@@ -374,6 +428,40 @@ fn links(
     Ok(link::configure(number, link, master))
 }
 
+/// Makes a device of an encrypted network, or of the tunnel itself: asked for in the namespace where its packets
+/// travel, and born in the one where it belongs.
+fn make_tunnelled(
+    kernel: &mut LinuxKernel,
+    place: &Place,
+    name: &str,
+    link: &Link,
+) -> Result<(), KernelError> {
+    if link.kind == LinkKind::Tap {
+        return make_tap(&mut sockets(kernel, place)?.route, name, link);
+    }
+    let LinuxKernel { home, host, tunnel, .. } = kernel;
+    let space = tunnel.as_mut().ok_or(KernelError::NoTunnel)?;
+    let (route, born) = match place {
+        Place::Host => (&mut space.sockets.route, home.fd()),
+        Place::Tunnel | Place::Sandbox(_) => (&mut host.route, space.netns.fd()),
+    };
+    let senseless = || KernelError::Senseless { op: name.to_owned() };
+    let create = link::create_in(name, link, born).ok_or_else(senseless)?;
+    answered(route, create)?.map_err(|errno| match link.kind {
+        LinkKind::WireGuard => wireguard::refusal(errno),
+        _ => KernelError::errno("making a VXLAN device in the tunnel", errno),
+    })
+}
+
+/// Makes a TAP device that stays.
+fn make_tap(route: &mut Socket, name: &str, link: &Link) -> Result<(), KernelError> {
+    let newborn = tap::make(name)?;
+    let index = link::find(route, name)?;
+    let marked = answered(route, link::mark(index, &link.alias))?;
+    marked.map_err(|errno| KernelError::errno("marking a TAP device", errno))?;
+    newborn.keep()
+}
+
 /// Makes a device on one of the host, in the host or in a sandbox.
 fn make_child(
     kernel: &mut LinuxKernel,
@@ -382,7 +470,7 @@ fn make_child(
     link: &Link,
 ) -> Result<(), KernelError> {
     let (born, netns) = match place {
-        Place::Host => (name.to_owned(), None),
+        Place::Host | Place::Tunnel => (name.to_owned(), None),
         Place::Sandbox(key) => {
             let missing = || KernelError::NoSandbox { key: key.clone() };
             let inside = kernel.sandboxes.get(key).ok_or_else(missing)?;
@@ -397,7 +485,7 @@ fn make_child(
     let refusal = |errno| child::refusal(link, errno);
     answered(&mut host.route, create)?.map_err(refusal)?;
     match place {
-        Place::Host => Ok(()),
+        Place::Host | Place::Tunnel => Ok(()),
         Place::Sandbox(_) => rename(&mut sockets(kernel, place)?.route, &born, name, refusal),
     }
 }
@@ -444,10 +532,12 @@ fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
         Object::Neighbour { link, address, mac } => {
             neighbour::add(indexes.need(link)?, *address, *mac)
         }
-        Object::Route { net, via, link } if remove => {
+        Object::Route { net, via, link, .. } if remove => {
             policy::delete_route(*net, *via, indexes.need(link)?)
         }
-        Object::Route { net, via, link } => policy::add_route(*net, *via, indexes.need(link)?),
+        Object::Route { net, via, link, source } => {
+            policy::add_route(*net, *via, indexes.need(link)?, *source)
+        }
         Object::Table(..)
         | Object::Element(_)
         | Object::Passage(_)
@@ -455,6 +545,10 @@ fn request(op: &Op, sockets: &Sockets) -> Result<Message, KernelError> {
         | Object::Link(..)
         | Object::SwitchPort { .. }
         | Object::Sysctl(..)
+        | Object::Namespace
+        | Object::Secret { .. }
+        | Object::Peer(_)
+        | Object::Wire(_)
         | Object::Flows { .. }
         | Object::Datagrams { .. } => return Err(KernelError::Senseless { op: op.to_string() }),
     })

@@ -12,10 +12,11 @@ use crate::kernel::socket::Socket;
 use crate::plane::Table;
 
 /// The texts, by table.
-const TEXTS: [(Table, &str); 3] = [
+const TEXTS: [(Table, &str); 4] = [
     (Table::Host, include_str!("skeleton/host.nft")),
     (Table::Bridge, include_str!("skeleton/bridge.nft")),
     (Table::Sandbox, include_str!("skeleton/sandbox.nft")),
+    (Table::Tunnel, include_str!("skeleton/tunnel.nft")),
 ];
 
 /// What each table of ours consists of.

@@ -20,6 +20,7 @@ fn width(kind: Kind) -> usize {
         Kind::Name | Kind::V6 => IFNAMSIZ,
         Kind::V4 | Kind::Number => 4,
         Kind::Mac => 6,
+        Kind::Vni => 3,
         Kind::Port => 2,
         Kind::Protocol => 1,
     }
@@ -41,6 +42,7 @@ fn encode(fields: &[Field]) -> Vec<u8> {
             Field::Port(port) => bytes.extend(port.to_be_bytes()),
             Field::Protocol(number) => bytes.push(*number),
             Field::Number(number) => bytes.extend(number.to_ne_bytes()),
+            Field::Vni(vni) => bytes.extend(&vni.to_be_bytes()[1..]),
         }
         if fields.len() > 1 {
             bytes.resize(bytes.len().next_multiple_of(REGISTER), 0);
@@ -64,6 +66,10 @@ fn decode(kinds: &[Kind], bytes: &[u8]) -> Option<Vec<Field>> {
             Kind::Port => Field::Port(u16::from_be_bytes(value.try_into().ok()?)),
             Kind::Protocol => Field::Protocol(*value.first()?),
             Kind::Number => Field::Number(u32::from_ne_bytes(value.try_into().ok()?)),
+            Kind::Vni => {
+                let [high, middle, low] = value.try_into().ok()?;
+                Field::Vni(u32::from_be_bytes([0, high, middle, low]))
+            }
         });
         rest = rest.get(width.next_multiple_of(REGISTER)..).unwrap_or(&[]);
     }
@@ -142,5 +148,10 @@ mod tests {
         assert_eq!(encode(&named).len(), 24);
         assert_eq!(decode(&[Kind::Name, Kind::Mac], &encode(&named)), Some(named));
         assert_eq!(decode(&[Kind::V6], &[0; 3]), None);
+        let sender =
+            vec![Field::V4([100, 64, 0, 4].into()), Field::Vni(65536), Field::Mac(Mac([2; 6]))];
+        let bytes = [100, 64, 0, 4, 1, 0, 0, 0, 2, 2, 2, 2, 2, 2, 0, 0];
+        assert_eq!(encode(&sender), bytes);
+        assert_eq!(decode(&[Kind::V4, Kind::Vni, Kind::Mac], &bytes), Some(sender));
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const FIXED: usize = 4;
 /// The address family a table belongs to.
 pub(crate) fn family(table: Table) -> u8 {
     match table {
-        Table::Host | Table::Sandbox => NFPROTO_INET,
+        Table::Host | Table::Sandbox | Table::Tunnel => NFPROTO_INET,
         Table::Bridge => NFPROTO_BRIDGE,
     }
 }

@@ -78,6 +78,9 @@ pub(crate) fn parent(kind: &LinkKind) -> Option<&str> {
         LinkKind::Loopback
         | LinkKind::Bridge
         | LinkKind::Vxlan { .. }
+        | LinkKind::Tunnelled { .. }
+        | LinkKind::Tap
+        | LinkKind::WireGuard
         | LinkKind::Veth
         | LinkKind::Inner { .. }
         | LinkKind::Stub { .. }

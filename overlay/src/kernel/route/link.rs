@@ -33,6 +33,10 @@ pub(crate) struct RawLink {
     /// Whether Open vSwitch holds it: as a port of its kernel module, or open in its own process.
     switched: bool,
     vxlan: Option<(u32, Option<IpAddr>, u16, bool)>,
+    /// The namespace that its packets travel in, where that is not its own.
+    elsewhere: Option<i32>,
+    /// Whether it is a TAP device as we make them.
+    tap: bool,
     /// What a vlan, macvlan or ipvlan device is.
     child: Option<child::Child>,
     port: Option<PortFlags>,
@@ -63,6 +67,8 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         kind: String::new(),
         switched: flags & libc::IFF_PROMISC as u32 != 0,
         vxlan: None,
+        elsewhere: None,
+        tap: false,
         child: None,
         port: None,
     };
@@ -76,6 +82,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
             IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
             IFLA_LINK => link.peer = get_u32(value, 0),
             IFLA_MASTER => link.master = get_u32(value, 0),
+            IFLA_LINK_NETNSID => link.elsewhere = get_u32(value, 0).map(u32::cast_signed),
             IFLA_LINKINFO => parse_info(&mut link, value),
             _ => {}
         }
@@ -92,6 +99,7 @@ fn parse_info(link: &mut RawLink, info: &[u8]) {
         link.vxlan = attribute(info, 0, IFLA_INFO_DATA).and_then(parse_vxlan);
     }
     let data = attribute(info, 0, IFLA_INFO_DATA);
+    link.tap = link.kind == "tun" && data.is_some_and(is_our_tap);
     link.child = data.and_then(|data| child::parse(&link.kind, data));
     let slave = attribute(info, 0, IFLA_INFO_SLAVE_KIND).map(get_text);
     if slave.as_deref() == Some("openvswitch") {
@@ -114,6 +122,16 @@ fn parse_vxlan(data: &[u8]) -> Option<(u32, Option<IpAddr>, u16, bool)> {
         u16::from_be_bytes(port.try_into().ok()?),
         learning,
     ))
+}
+
+/// A persistent TAP for many queues, with headers of virtio-net and none of its own.
+fn is_our_tap(data: &[u8]) -> bool {
+    let byte = |kind| attribute(data, 0, kind).and_then(|value| value.first().copied());
+    let tap = u8::try_from(libc::IFF_TAP).ok();
+    let flags = [IFLA_TUN_VNET_HDR, IFLA_TUN_PERSIST, IFLA_TUN_MULTI_QUEUE];
+    byte(IFLA_TUN_TYPE) == tap
+        && byte(IFLA_TUN_PI) == Some(0)
+        && flags.into_iter().all(|kind| byte(kind) == Some(1))
 }
 
 fn parse_port(data: &[u8]) -> PortFlags {
@@ -143,9 +161,11 @@ pub(crate) fn indexes(dump: &[RawLink]) -> Indexes {
 }
 
 /// The links that are marked as ours, have a name of our kind, or have a wanted one; returns their indexes.
+/// `tunnel` is the number of the tunnel's namespace.
 pub(crate) fn host_objects(
     dump: &[RawLink],
     wanted: &BTreeSet<String>,
+    tunnel: Option<i32>,
     objects: &mut Objects,
 ) -> Indexes {
     let all = indexes(dump);
@@ -162,9 +182,44 @@ pub(crate) fn host_objects(
             true => LinkKind::Stub { peer: peer() },
             false => LinkKind::Veth,
         };
-        put(objects, Object::Link(raw.name.clone(), value(raw, &all, &all, veth)));
+        let mut link = value(raw, &all, &all, veth);
+        if let (Some(kind), "vxlan") = (tunnelled(raw, tunnel), raw.kind.as_str()) {
+            link.kind = kind;
+        }
+        put(objects, Object::Link(raw.name.clone(), link));
     }
     ours
+}
+
+/// What a VXLAN device is whose packets travel in another namespace: the tunnel's, or one that is none of
+/// ours.
+fn tunnelled(raw: &RawLink, tunnel: Option<i32>) -> Option<LinkKind> {
+    let elsewhere = raw.elsewhere?;
+    Some(match raw.vxlan {
+        Some((vni, None, port, false)) if Some(elsewhere) == tunnel => {
+            LinkKind::Tunnelled { vni, port }
+        }
+        _ => LinkKind::Foreign,
+    })
+}
+
+/// The devices of the tunnel's namespace; returns their indexes, those of WireGuard also by name.
+pub(crate) fn tunnel_objects(dump: &[RawLink], objects: &mut Objects) -> (Indexes, Vec<String>) {
+    let all = indexes(dump);
+    let (mut ours, mut devices) = (Indexes::default(), Vec::new());
+    for raw in dump.iter().filter(|raw| raw.loopback || raw.alias.starts_with(ALIAS_PREFIX)) {
+        let mut link = value(raw, &all, &all, LinkKind::Foreign);
+        if raw.loopback {
+            link = Link { kind: LinkKind::Loopback, mac: None, mtu: 0, ..link };
+        } else {
+            ours.insert(raw.name.clone(), raw.index);
+        }
+        if link.kind == LinkKind::WireGuard {
+            devices.push(raw.name.clone());
+        }
+        put(objects, Object::Link(raw.name.clone(), link));
+    }
+    (ours, devices)
 }
 
 /// The loopback, marked links, and those with a wanted name.
@@ -203,6 +258,11 @@ fn value(raw: &RawLink, all: &Indexes, parents: &Indexes, veth: LinkKind) -> Lin
         }
         _ if raw.loopback => LinkKind::Loopback,
         ("bridge", _) => LinkKind::Bridge,
+        ("wireguard", _) => LinkKind::WireGuard,
+        ("tun", _) if names::is_derived(&raw.name) => match raw.tap {
+            true => LinkKind::Tap,
+            false => LinkKind::Foreign,
+        },
         // Of the kernel module, or of the daemon's own datapath.
         ("openvswitch" | "tun", _) => LinkKind::Internal,
         ("veth", _) => veth,
@@ -238,10 +298,13 @@ pub(super) fn fixed(index: u32, flags: u32, change: u32) -> Vec<u8> {
 
 pub(super) const CREATE: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 
-/// Makes a bridge or VXLAN device, down and unmarked.
+/// Makes a bridge, VXLAN or WireGuard device, down and unmarked.
 pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
     let mut message = Message::new(RTM_NEWLINK, CREATE, &fixed(0, 0, 0));
-    message.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu).u32(IFLA_GROUP, LINK_GROUP);
+    message.text(IFLA_IFNAME, name).u32(IFLA_GROUP, LINK_GROUP);
+    if link.mtu != 0 {
+        message.u32(IFLA_MTU, link.mtu);
+    }
     if let Some(mac) = link.mac {
         message.put(IFLA_ADDRESS, &mac.0);
     }
@@ -257,8 +320,20 @@ pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
         LinkKind::Vxlan { vni, local, port } => {
             message.nest(IFLA_LINKINFO, |info| {
                 info.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |data| {
-                    vxlan_data(data, *vni, *local, *port);
+                    vxlan_data(data, *vni, Some(*local), *port);
                 });
+            });
+        }
+        LinkKind::Tunnelled { vni, port } => {
+            message.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_KIND, "vxlan").nest(IFLA_INFO_DATA, |data| {
+                    vxlan_data(data, *vni, None, *port);
+                });
+            });
+        }
+        LinkKind::WireGuard => {
+            message.nest(IFLA_LINKINFO, |info| {
+                info.text(IFLA_INFO_KIND, "wireguard");
             });
         }
         LinkKind::Stub { peer } => {
@@ -278,21 +353,41 @@ pub(crate) fn create(name: &str, link: &Link) -> Option<Message> {
         | LinkKind::Macvlan { .. }
         | LinkKind::Ipvlan { .. }
         | LinkKind::Cable
+        | LinkKind::Tap
         | LinkKind::Internal
         | LinkKind::Foreign => return None,
     }
     Some(message)
 }
 
-fn vxlan_data(data: &mut Message, vni: u32, local: IpAddr, port: u16) {
+/// Makes a device from a socket in another namespace than the one behind `netns`, which it is born in: its own
+/// socket stays in the asker's.
+pub(crate) fn create_in(name: &str, link: &Link, netns: u32) -> Option<Message> {
+    let mut message = create(name, link)?;
+    message.u32(IFLA_NET_NS_FD, netns);
+    Some(message)
+}
+
+/// Marks a link as ours.
+pub(crate) fn mark(index: u32, alias: &str) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &fixed(index, 0, 0));
+    message.u32(IFLA_GROUP, LINK_GROUP).text(IFLA_IFALIAS, alias);
+    message
+}
+
+/// Without a source address the route to the destination gives one.
+fn vxlan_data(data: &mut Message, vni: u32, local: Option<IpAddr>, port: u16) {
     data.u32(IFLA_VXLAN_ID, vni)
         .put(IFLA_VXLAN_PORT, &port.to_be_bytes())
         .put(IFLA_VXLAN_LEARNING, &[0]);
     match local {
         // The inner packet has its own checksum, and some hardware gets the outer one wrong.
-        IpAddr::V4(v4) => data.put(IFLA_VXLAN_LOCAL, &v4.octets()).put(IFLA_VXLAN_UDP_CSUM, &[0]),
+        Some(IpAddr::V4(v4)) => {
+            data.put(IFLA_VXLAN_LOCAL, &v4.octets()).put(IFLA_VXLAN_UDP_CSUM, &[0])
+        }
         // Over IPv6 the checksum is mandatory (RFC 8200) unless both ends agree.
-        IpAddr::V6(v6) => data.put(IFLA_VXLAN_LOCAL6, &v6.octets()),
+        Some(IpAddr::V6(v6)) => data.put(IFLA_VXLAN_LOCAL6, &v6.octets()),
+        None => data.put(IFLA_VXLAN_UDP_CSUM, &[0]),
     };
 }
 

@@ -54,11 +54,16 @@ pub(crate) struct HostLinks {
     pub(crate) switched: BTreeSet<(String, u32, bool)>,
 }
 
-/// Reads everything of ours in the host that rtnetlink knows.
-pub(crate) fn observe_host(socket: &mut Socket, look: &HostLook) -> Result<HostLinks, KernelError> {
+/// Reads everything of ours in the host that rtnetlink knows; `tunnel` is the number of the tunnel's
+/// namespace.
+pub(crate) fn observe_host(
+    socket: &mut Socket,
+    look: &HostLook,
+    tunnel: Option<i32>,
+) -> Result<HostLinks, KernelError> {
     let dump = link::dump(socket)?;
     let mut objects = Objects::new();
-    let ours = link::host_objects(&dump, &look.links, &mut objects);
+    let ours = link::host_objects(&dump, &look.links, tunnel, &mut objects);
     let indexes = link::indexes(&dump);
     let addresses = address::dump(socket)?;
     for (index, net) in &addresses {
@@ -80,6 +85,28 @@ pub(crate) fn observe_host(socket: &mut Socket, look: &HostLook) -> Result<HostL
     policy::rules(socket, &mut objects)?;
     let switched = link::switched(&dump);
     Ok(HostLinks { objects, indexes, underlay_mtu, switched })
+}
+
+/// What one look at the tunnel's links gave.
+pub(crate) struct TunnelLinks {
+    pub(crate) objects: Objects,
+    pub(crate) indexes: Indexes,
+    /// The WireGuard devices.
+    pub(crate) devices: Vec<String>,
+}
+
+/// Reads everything of ours in the tunnel's namespace that rtnetlink knows.
+pub(crate) fn observe_tunnel(socket: &mut Socket) -> Result<TunnelLinks, KernelError> {
+    let dump = link::dump(socket)?;
+    let mut objects = Objects::new();
+    let (ours, devices) = link::tunnel_objects(&dump, &mut objects);
+    for (index, net) in address::dump(socket)? {
+        if let Some(name) = ours.name(index) {
+            put(&mut objects, crate::plane::Object::Address(name.to_owned(), net));
+        }
+    }
+    policy::defaults(socket, &ours, &mut objects)?;
+    Ok(TunnelLinks { objects, indexes: link::indexes(&dump), devices })
 }
 
 /// Reads everything of ours in a sandbox that rtnetlink knows; `wanted` are the interfaces that would be

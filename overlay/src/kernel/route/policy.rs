@@ -22,6 +22,7 @@ struct RawRoute {
     kind: u8,
     via: Option<IpAddr>,
     oif: Option<u32>,
+    source: Option<IpAddr>,
 }
 
 /// The routes that carry our protocol number.
@@ -50,6 +51,7 @@ fn parse(body: &[u8]) -> Option<RawRoute> {
         kind: *body.get(7)?,
         via: get(RTA_GATEWAY).and_then(get_ip),
         oif: get(RTA_OIF).and_then(|value| get_u32(value, 0)),
+        source: get(RTA_PREFSRC).and_then(get_ip),
     })
 }
 
@@ -63,7 +65,7 @@ pub(crate) fn barriers(socket: &mut Socket, objects: &mut Objects) -> Result<(),
     Ok(())
 }
 
-/// Our routes through gateways.
+/// Our routes to devices.
 pub(crate) fn defaults(
     socket: &mut Socket,
     ours: &Indexes,
@@ -72,7 +74,8 @@ pub(crate) fn defaults(
     for route in dump(socket)? {
         let unicast = route.kind == RTN_UNICAST && route.table == u32::from(RT_TABLE_MAIN);
         if let Some(link) = route.oif.and_then(|oif| ours.name(oif)).filter(|_| unicast) {
-            put(objects, Object::Route { net: route.net, via: route.via, link: link.to_owned() });
+            let RawRoute { net, via, source, .. } = route;
+            put(objects, Object::Route { net, via, link: link.to_owned(), source });
         }
     }
     Ok(())
@@ -113,8 +116,17 @@ fn route(kind: u16, flags: u16, net: IpNet, via: Option<IpAddr>, index: u32) -> 
     message
 }
 
-pub(crate) fn add_route(net: IpNet, via: Option<IpAddr>, index: u32) -> Message {
-    route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, net, via, index)
+pub(crate) fn add_route(
+    net: IpNet,
+    via: Option<IpAddr>,
+    index: u32,
+    source: Option<IpAddr>,
+) -> Message {
+    let mut message = route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, net, via, index);
+    if let Some(source) = source {
+        message.put(RTA_PREFSRC, &ip_bytes(source));
+    }
+    message
 }
 
 pub(crate) fn delete_route(net: IpNet, via: Option<IpAddr>, index: u32) -> Message {
