@@ -2,6 +2,7 @@
 //! is dropped, with every task in it, when it ends.
 
 mod control;
+mod keys;
 mod members;
 mod watchman;
 
@@ -48,6 +49,7 @@ async fn reign(core: &Arc<Core>) {
     }
     let mut scope = JoinSet::new();
     scope.spawn(control::run(Arc::clone(core)));
+    scope.spawn(keys::run(Arc::clone(core)));
     scope.spawn(watchman::run(Arc::clone(core)));
     scope.spawn(members::run(Arc::clone(core)));
     // None of them ends by itself; one that panicked must not leave the others to lead alone.

@@ -379,7 +379,7 @@ impl State {
             };
             items.insert(Key::Network(network.id), Item::Network(item));
         }
-        self.add_peers(node, &here, items);
+        self.add_peers(node, items);
         for attachment in self.attachments().filter(|a| here.contains(&a.network)) {
             if let Some(item) = self.endpoint_item(attachment) {
                 items.insert(Key::Endpoint(attachment.id), Item::Endpoint(item));
@@ -408,12 +408,8 @@ impl State {
     }
 
     /// The nodes that share an encrypted network with this one, and have said their keys.
-    fn add_peers(&self, node: NodeId, here: &BTreeSet<NetworkId>, items: &mut BTreeMap<Key, Item>) {
-        let encrypted = |id: &NetworkId| self.network(*id).is_some_and(|n| n.encrypted);
-        let shared: BTreeSet<_> = here.iter().filter(|id| encrypted(id)).collect();
-        let on_shared = self.attachments().filter(|a| shared.contains(&a.network));
-        let others: BTreeSet<NodeId> = on_shared.filter_map(|a| a.node).collect();
-        for other in others.into_iter().filter(|other| *other != node) {
+    fn add_peers(&self, node: NodeId, items: &mut BTreeMap<Key, Item>) {
+        for other in self.peers(node) {
             if let Some(item) = self.node(other).and_then(|other| peer_item(other)) {
                 items.insert(Key::Peer(other), Item::Peer(item));
             }

@@ -2,6 +2,7 @@
 
 mod cables;
 mod containers;
+mod tunnels;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,7 @@ impl State {
         self.check_tasks(&mut found);
         self.check_names(&mut found);
         self.check_nodes(&mut found);
+        self.check_tunnels(&mut found);
         self.check_containers(&mut found);
         found.into_iter().map(Violation).collect()
     }

@@ -245,6 +245,8 @@ pub enum Command {
     RotateKey {
         /// The node.
         id: NodeId,
+        /// Of its current key.
+        generation: u64,
         /// Where it stands; refused if it has gone further.
         from: Rotation,
     },

@@ -26,6 +26,19 @@ pub enum Rejected {
         /// The one that has it.
         id: String,
     },
+    /// A network has the name and the other kind of traffic between nodes, which never changes.
+    #[error(
+        "network {name} already exists (ID {id}) and is {}encrypted",
+        if *encrypted { "" } else { "not " }
+    )]
+    OtherEncryption {
+        /// The name both want.
+        name: String,
+        /// The one that has it.
+        id: String,
+        /// Whether that one is encrypted.
+        encrypted: bool,
+    },
     /// Another container of the node has the name.
     #[error("conflict: the container name \"/{name}\" is already in use by container {id}")]
     NameInUse {
@@ -113,12 +126,20 @@ impl Rejected {
         match self {
             Self::NotFound { kind, .. } => Some(format!("weft {kind} ls")),
             Self::Exists { .. } => Some("choose another name".to_owned()),
+            Self::OtherEncryption { name, encrypted, .. } => {
+                let option = if *encrypted { "encrypted=false" } else { "encrypted" };
+                Some(format!(
+                    "make another network: weft network create -d overlay -o {option} NEW; move each \
+                     service: weft service update --network-add NEW --network-rm {name} SERVICE; \
+                     then: weft network rm {name}"
+                ))
+            }
             Self::NameInUse { name, .. } => {
                 Some(format!("choose another name, or remove that container: weft rm {name}"))
             }
             Self::Stale { .. } => Some("look at it again and retry".to_owned()),
-            Self::InUse { kind, .. } => {
-                Some(format!("remove its users first: weft {kind} inspect"))
+            Self::InUse { kind, name, .. } => {
+                Some(format!("remove its users first: weft {kind} inspect {name}"))
             }
             Self::Overlap { .. } => {
                 Some("choose another --subnet, or leave it out to have one chosen".to_owned())

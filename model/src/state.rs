@@ -110,7 +110,7 @@ impl State {
                 self.describe_node(*id, description, raft_incarnation.as_deref())
             }
             Command::ReportTunnel { id, report } => self.report_tunnel(*id, report),
-            Command::RotateKey { id, from } => self.rotate_key(*id, from),
+            Command::RotateKey { id, generation, from } => self.rotate_key(*id, *generation, from),
             Command::SetNodeState { id, state, message } => {
                 self.set_node_state(*id, *state, message)
             }

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 pub const WIREGUARD_PORT: u16 = 51_820;
 /// Most lanes of one node: their ports, for two generations, are 32.
 pub const LANES_MAX: u16 = 16;
+/// Most keys in one report: two that are in use, one that is about to be forgotten and one that was
+/// made too early.
+pub const KEYS_MAX: usize = 4;
+/// The last generation: at one rotation a minute it comes after 8,000 years.
+pub const GENERATION_MAX: u64 = 1 << 32;
 /// First of the addresses that exist only inside the tunnels (RFC 6598, 100.64.0.0/10).
 const TUNNELS: u32 = 0x6440_0000;
 /// Each node has two addresses of the 2^22, one for each parity of its key's generation.
@@ -61,7 +66,8 @@ pub struct TunnelReport {
     pub reason: String,
     /// Parallel links to each other node that has as many; 1 for the kernel.
     pub lanes: u16,
-    /// The public halves of the keys it has, by generation.
+    /// The public halves of the keys it has, by generation. Each was written to its disk before it
+    /// was said.
     pub keys: BTreeMap<u64, PublicKey>,
 }
 

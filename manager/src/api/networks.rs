@@ -29,14 +29,14 @@ impl NetworkService for Api {
         let spec = spec_of(&spec.unwrap_or_default()).map_err(|error| invalid(&error))?;
         spec.check().map_err(|error| invalid(&error))?;
         let choice = |state: &State, ids: &mut dyn crate::ids::IdSource| {
+            let id = NetworkId::from_bytes(ids.bytes());
             // A name that is taken is the clearer refusal than a subnet that overlaps.
-            refuse_taken(state, &spec.name)?;
+            state.refuse_taken(id, &spec).map_err(|error| refused(&error))?;
             let cluster = cluster(state)?;
             let vni = (!spec.on_segment()).then(|| choose::vni(state, &cluster)).transpose();
             let vni = vni.map_err(|error| refused(&error))?;
             let subnets =
                 choose::subnets(state, &cluster, &spec).map_err(|error| refused(&error))?;
-            let id = NetworkId::from_bytes(ids.bytes());
             Ok(Command::CreateNetwork { id, spec: spec.clone(), vni, subnets })
         };
         let (id, state) = manager.decide(name, choice).await?;
@@ -110,15 +110,6 @@ fn name_of(state: &State, id: String) -> String {
 /// Somebody has come to use the network, or has removed it.
 fn is_overtaken(error: &Rejected) -> bool {
     matches!(error, Rejected::InUse { .. } | Rejected::NotFound { .. })
-}
-
-fn refuse_taken(state: &State, name: &str) -> Result<(), Status> {
-    let mut networks = state.networks();
-    let other = networks.find(|network| network.spec.name.eq_ignore_ascii_case(name));
-    other.map_or(Ok(()), |other| {
-        let (kind, name) = ("network".to_owned(), name.to_owned());
-        Err(refused(&Rejected::Exists { kind, name, id: other.id.short() }))
-    })
 }
 
 /// The cluster, which every state has but the very first.

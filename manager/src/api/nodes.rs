@@ -1,26 +1,37 @@
 //! Nodes.
 
-use tonic::{Request, Response, Status};
+use std::time::Duration;
+
+use tonic::{Code, Request, Response, Status};
 use weft_model::{
     Command, Node, Rotation, State,
     command::Force,
     spec::{NodeSpec, Role},
+    tunnel::{WIREGUARD_PORT, tunnel_ports},
 };
 use weft_proto::{
     convert::{
         node::{availability_of, node as to_wire, role_of},
-        status::invalid,
+        status::{hinted, invalid},
     },
     v1::{
-        self, GetNodeRequest, GetNodeResponse, ListNodesRequest, ListNodesResponse, ManagerStatus,
-        NodeLinksRequest, NodeLinksResponse, Reachability, RemoveNodeRequest, RemoveNodeResponse,
-        RotateKeyRequest, RotateKeyResponse, UpdateNodeRequest, UpdateNodeResponse,
+        self, AgentLinksRequest, GetNodeRequest, GetNodeResponse, ListNodesRequest,
+        ListNodesResponse, ManagerStatus, NodeLinksRequest, NodeLinksResponse, Reachability,
+        RemoveNodeRequest, RemoveNodeResponse, RotateKeyRequest, RotateKeyResponse,
+        UpdateNodeRequest, UpdateNodeResponse, agent_service_client::AgentServiceClient,
         node_service_server::NodeService,
     },
 };
 
 use super::{Api, origin_of, resolve};
-use crate::{manager::named, store::Status as StoreStatus};
+use crate::{
+    controller::keys,
+    manager::{Manager, named},
+    store::Status as StoreStatus,
+};
+
+/// How long a node may take to say how its links are.
+const LINKS_WAIT: Duration = Duration::from_secs(5);
 
 #[tonic::async_trait]
 impl NodeService for Api {
@@ -31,7 +42,7 @@ impl NodeService for Api {
         let manager = self.manager()?;
         let state = manager.current().await?;
         let status = manager.store().status();
-        let nodes = state.nodes().map(|node| shown(node, &status)).collect();
+        let nodes = state.nodes().map(|node| shown(&state, node, &status)).collect();
         Ok(Response::new(ListNodesResponse { nodes }))
     }
 
@@ -43,7 +54,7 @@ impl NodeService for Api {
         let asked = origin_of(&request)?.asked;
         let state = manager.current().await?;
         let node = resolve::node(&state, &request.get_ref().node, asked)?;
-        let node = Some(shown(&node, &manager.store().status()));
+        let node = Some(in_detail(&manager, &state, &node));
         Ok(Response::new(GetNodeResponse { node }))
     }
 
@@ -62,7 +73,7 @@ impl NodeService for Api {
         };
         let (id, state) = manager.decide(name, choice).await?;
         let node = resolve::node(&state, &id, None)?;
-        let node = Some(shown(&node, &manager.store().status()));
+        let node = Some(in_detail(&manager, &state, &node));
         Ok(Response::new(UpdateNodeResponse { node }))
     }
 
@@ -91,22 +102,26 @@ impl NodeService for Api {
         let name = named(request.get_ref())?;
         let RotateKeyRequest { node, .. } = request.into_inner();
         let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
-            let id = resolve::node(state, &node, asked)?.id;
+            let node = resolve::node(state, &node, asked)?;
+            let generation = node.tunnel.as_ref().map_or(0, |tunnel| tunnel.current.generation);
             // One that is going on goes on by itself: asking again changes nothing.
-            let from = Rotation::Idle;
-            Ok(Command::RotateKey { id, from })
+            Ok(Command::RotateKey { id: node.id, generation, from: Rotation::Idle })
         };
         let (id, state) = manager.decide(name, choice).await?;
         let node = resolve::node(&state, &id, None)?;
-        let node = Some(shown(&node, &manager.store().status()));
+        let node = Some(in_detail(&manager, &state, &node));
         Ok(Response::new(RotateKeyResponse { node }))
     }
 
     async fn links(
         &self,
-        _request: Request<NodeLinksRequest>,
+        request: Request<NodeLinksRequest>,
     ) -> Result<Response<NodeLinksResponse>, Status> {
-        Err(Status::unimplemented("the links of a node cannot be asked for yet"))
+        let manager = self.manager()?;
+        let asked = origin_of(&request)?.asked;
+        let state = manager.current().await?;
+        let node = resolve::node(&state, &request.get_ref().node, asked)?;
+        links(&manager, &node).await.map(Response::new)
     }
 }
 
@@ -127,9 +142,49 @@ fn changed(spec: &NodeSpec, request: &UpdateNodeRequest) -> Result<NodeSpec, Sta
     Ok(next)
 }
 
-/// A node for the wire, with how it does as a manager.
-pub(super) fn shown(node: &Node, status: &StoreStatus) -> v1::Node {
-    to_wire(node, (node.spec.role == Role::Manager).then(|| as_manager(node, status)))
+/// The encrypted links of a node, as it says itself.
+async fn links(manager: &Manager, node: &Node) -> Result<NodeLinksResponse, Status> {
+    let name = &node.description.hostname;
+    let silent = |why: &str| {
+        let hint = format!("see if it is there: weft node inspect {name}");
+        hinted(Code::Unavailable, format!("node {name} cannot be asked: {why}"), Some(&hint))
+    };
+    if !node.in_touch() {
+        return Err(silent(&format!("it is {}, {}", node.state.word(), node.message)));
+    }
+    let channel = manager.core.channels.node(&node.description.address.to_string(), node.id);
+    let mut client = AgentServiceClient::new(channel.map_err(|error| silent(&error.to_string()))?);
+    match tokio::time::timeout(LINKS_WAIT, client.links(AgentLinksRequest {})).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) if status.code() == Code::Unavailable => Err(silent(status.message())),
+        Ok(Err(status)) => {
+            Err(Status::new(status.code(), format!("node {name}: {}", status.message())))
+        }
+        Err(_) => Err(silent(&format!("no answer for {LINKS_WAIT:?}"))),
+    }
+}
+
+/// A node for the wire, with how it does as a manager, and its first port of WireGuard.
+pub(super) fn shown(state: &State, node: &Node, status: &StoreStatus) -> v1::Node {
+    let mut wire =
+        to_wire(node, (node.spec.role == Role::Manager).then(|| as_manager(node, status)));
+    if let Some(tunnel) = &mut wire.tunnel {
+        let base = state.cluster().map_or(WIREGUARD_PORT, |cluster| cluster.spec.wireguard_port);
+        let ports = tunnel_ports(base, 1, tunnel.generation);
+        tunnel.port = ports.first().copied().map_or(0, u32::from);
+    }
+    wire
+}
+
+/// The same with the names of those its rotation waits for, whom only the leader knows.
+fn in_detail(manager: &Manager, state: &State, node: &Node) -> v1::Node {
+    let mut wire = shown(state, node, &manager.store().status());
+    if let Some(tunnel) = &mut wire.tunnel {
+        let waiting = keys::waits_for(state, &manager.core.sessions.all_applied(), node);
+        let names = waiting.iter().filter_map(|id| state.node(*id));
+        tunnel.waiting_for = names.map(|node| node.description.hostname.clone()).collect();
+    }
+    wire
 }
 
 fn as_manager(node: &Node, status: &StoreStatus) -> ManagerStatus {

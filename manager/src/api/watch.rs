@@ -167,7 +167,7 @@ impl Watching {
         let object = match &event.object {
             Object::Node(node) => {
                 let status = self.manager.store().status();
-                watch_response::Object::Node(nodes::shown(node, &status))
+                watch_response::Object::Node(nodes::shown(state, node, &status))
             }
             Object::Network(it) => watch_response::Object::Network(network::network(state, it)),
             Object::Service(it) => watch_response::Object::Service(service::service(state, it)),

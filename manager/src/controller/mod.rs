@@ -8,6 +8,7 @@
 mod allocator;
 mod draft;
 mod filter;
+pub(crate) mod keys;
 mod orchestrator;
 mod reaper;
 mod scheduler;

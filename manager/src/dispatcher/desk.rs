@@ -7,8 +7,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use weft_model::{
-    Assignments, Command, NodeId, Proposal, State, command::TaskReport, object::NodeState,
-    spec::Role,
+    Assignments, Command, NodeId, Proposal, State, TunnelReport, command::TaskReport,
+    object::NodeState, spec::Role,
 };
 use weft_proto::convert::session::{AssignmentsUpdate, Reports};
 
@@ -72,6 +72,7 @@ impl<L: Ledger> Desk<L> {
             registered,
             sent: None,
             taken: None,
+            tunnel: None,
             dirty_since: Some(Instant::now()),
         };
         match session.run(hello, inbound, outbound).await {
@@ -95,6 +96,8 @@ struct Session<'a, L> {
     sent: Option<Assignments>,
     /// Number of reports that are in the log and not yet acknowledged.
     taken: Option<u64>,
+    /// What the worker has for encrypted links, as it said last.
+    tunnel: Option<TunnelReport>,
     /// Since when there may be something to send.
     dirty_since: Option<Instant>,
 }
@@ -125,6 +128,7 @@ impl<L: Ledger> Session<'_, L> {
                 changed = changes.changed() => {
                     changed.map_err(|_| SessionEnd::Stopped)?;
                     self.desk.member(self.node)?;
+                    self.note_tunnel().await?;
                     self.dirty_since.get_or_insert_with(Instant::now);
                 }
                 permit = ready(&outbound, dirty, pause), if dirty.is_some() || self.taken.is_some() => {
@@ -177,8 +181,8 @@ impl<L: Ledger> Session<'_, L> {
                 Ok(())
             }
             FromWorker::Tunnel(report) => {
-                let command = Command::ReportTunnel { id: self.node, report };
-                self.desk.write(vec![command]).await
+                self.tunnel = Some(report);
+                self.note_tunnel().await
             }
             FromWorker::Reports(first) => {
                 let (reports, after) = gather(first, inbound);
@@ -202,6 +206,17 @@ impl<L: Ledger> Session<'_, L> {
         }
         self.taken = Some(reports.number);
         Ok(())
+    }
+
+    /// Writes what the worker has for encrypted links, if that is news: also when the state has come to
+    /// want what the worker has said before.
+    async fn note_tunnel(&self) -> Result<(), SessionEnd> {
+        let Some(report) = &self.tunnel else { return Ok(()) };
+        if self.desk.ledger.view().knows_tunnel(self.node, report) {
+            return Ok(());
+        }
+        let command = Command::ReportTunnel { id: self.node, report: report.clone() };
+        self.desk.write(vec![command]).await
     }
 
     /// What the worker does not know yet, if there is anything.

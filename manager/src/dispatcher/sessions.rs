@@ -20,6 +20,8 @@ struct Inner {
     table: Mutex<Table>,
     /// Wakes the liveness check when a node that was out of touch is heard.
     heard: Notify,
+    /// Wakes whoever waits for nodes to apply something.
+    progress: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,13 @@ struct Progress {
     level: u64,
     /// Revision that the node has applied.
     applied: u64,
+}
+
+impl Progress {
+    /// The revision up to which everything is done.
+    fn done(self) -> u64 {
+        if self.applied >= self.sent { self.applied.max(self.level) } else { self.applied }
+    }
 }
 
 /// A session that is open; it leaves the table when this is dropped.
@@ -97,10 +106,18 @@ impl Sessions {
 
     /// The revision up to which a node's data plane has done everything, if it has a session.
     pub fn applied(&self, node: NodeId) -> Option<u64> {
-        self.table().by_node.get(&node).map(|entry| {
-            let Progress { sent, level, applied } = entry.progress;
-            if applied >= sent { applied.max(level) } else { applied }
-        })
+        self.table().by_node.get(&node).map(|entry| entry.progress.done())
+    }
+
+    /// The same of every node that has a session.
+    pub(crate) fn all_applied(&self) -> BTreeMap<NodeId, u64> {
+        let table = self.table();
+        table.by_node.iter().map(|(node, entry)| (*node, entry.progress.done())).collect()
+    }
+
+    /// Waits until some node's data plane has come further.
+    pub(crate) async fn progress(&self) {
+        self.0.progress.notified().await;
     }
 
     /// Waits until a node is heard that may have been out of touch.
@@ -148,8 +165,12 @@ impl Registered {
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
         let mut table = self.sessions.table();
-        if let Some(entry) = table.by_node.get_mut(&self.node).filter(|e| e.serial == self.serial) {
-            change(entry);
+        let own = table.by_node.get_mut(&self.node).filter(|entry| entry.serial == self.serial);
+        let Some(entry) = own else { return };
+        let before = entry.progress.done();
+        change(entry);
+        if entry.progress.done() > before {
+            self.sessions.0.progress.notify_one();
         }
     }
 }

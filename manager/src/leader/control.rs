@@ -9,7 +9,7 @@ use super::RETRY;
 use crate::{controller, manager::Core, store::ProposeError};
 
 /// Longest time without a look, in case a wake-up was computed wrongly.
-const RESYNC: Duration = Duration::from_secs(30);
+pub(super) const RESYNC: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(core: Arc<Core>) {
     let mut changes = core.store.watch();
@@ -34,7 +34,7 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 /// Writes the decisions as one entry of the log, or as several if they are too many for one.
-async fn write(core: &Core, now: Time, commands: Vec<Command>) {
+pub(super) async fn write(core: &Core, now: Time, commands: Vec<Command>) {
     let mut parts = vec![commands];
     while let Some(commands) = parts.pop() {
         let proposal = Proposal { request: None, now, commands: commands.clone() };

@@ -52,6 +52,16 @@ impl State {
                 hint: "remove the networks first".to_owned(),
             });
         }
+        let encrypted = self.networks().find(|network| network.encrypted);
+        if let Some(network) =
+            encrypted.filter(|_| found.spec.wireguard_port != spec.wireguard_port)
+        {
+            return Err(Rejected::Forbidden {
+                what: "the WireGuard port cannot be changed".to_owned(),
+                why: format!("network {} is encrypted", network.spec.name),
+                hint: "remove the encrypted networks first".to_owned(),
+            });
+        }
         self.change_cluster(|cluster| cluster.spec = spec.clone())
     }
 

@@ -64,14 +64,7 @@ impl State {
             Scope::Local => self.has_no_cluster(spec)?,
         }
         spec.check()?;
-        let same = |other: &str| other.eq_ignore_ascii_case(&spec.name);
-        if let Some(other) = self.networks().find(|n| n.id == id || same(&n.spec.name)) {
-            return Err(Rejected::Exists {
-                kind: "network".to_owned(),
-                name: spec.name.clone(),
-                id: other.id.short(),
-            });
-        }
+        self.refuse_taken(id, spec)?;
         self.check_vni(spec, vni)?;
         self.check_devices(id, spec)?;
         self.check_parent(id, spec)?;
@@ -86,6 +79,25 @@ impl State {
             self.change_cluster(|cluster| cluster.last_vni = vni)?;
         }
         Ok(Applied::of(id))
+    }
+
+    /// Refuses a network whose name or ID another one has.
+    ///
+    /// # Errors
+    /// [`Rejected::Exists`], or [`Rejected::OtherEncryption`] if the two differ in that.
+    pub fn refuse_taken(&self, id: NetworkId, spec: &NetworkSpec) -> Result<(), Rejected> {
+        let same = |other: &str| other.eq_ignore_ascii_case(&spec.name);
+        let Some(other) = self.networks().find(|n| n.id == id || same(&n.spec.name)) else {
+            return Ok(());
+        };
+        let (name, id) = (spec.name.clone(), other.id.short());
+        let overlays = spec.driver == Driver::Overlay && other.spec.driver == Driver::Overlay;
+        let encrypted = other.encrypted;
+        Err(if overlays && encrypted != self.is_encrypted(spec) {
+            Rejected::OtherEncryption { name, id, encrypted }
+        } else {
+            Rejected::Exists { kind: "network".to_owned(), name, id }
+        })
     }
 
     /// What its own words say, or the cluster's.

@@ -34,7 +34,9 @@ pub fn invalid(invalid: &Invalid) -> Status {
 fn code_of(rejected: &Rejected) -> Code {
     match rejected {
         Rejected::NotFound { .. } => Code::NotFound,
-        Rejected::Exists { .. } | Rejected::NameInUse { .. } => Code::AlreadyExists,
+        Rejected::Exists { .. } | Rejected::OtherEncryption { .. } | Rejected::NameInUse { .. } => {
+            Code::AlreadyExists
+        }
         Rejected::Stale { .. } => Code::Aborted,
         Rejected::InUse { .. }
         | Rejected::Overlap { .. }
