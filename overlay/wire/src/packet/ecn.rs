@@ -3,7 +3,7 @@
 use super::{
     bytes::{be16, put16},
     checksum::Sum,
-    inner::{Family, link},
+    frame::{Family, link},
 };
 
 /// The two lowest bits of an IP header's traffic class (RFC 3168).

@@ -7,17 +7,23 @@
 
 mod bytes;
 pub mod checksum;
+mod claims;
 mod coalesce;
+mod cut;
 mod ecn;
-mod inner;
+mod flow;
+mod frame;
+mod hash;
 mod outer;
 mod segment;
 mod tcp;
 mod vnet;
 
+pub use claims::{Claims, Destination, claims, destination};
 pub use coalesce::{Coalescer, Merging, Output};
 pub use ecn::{CongestionLost, Ecn, leave_tunnel};
-pub use inner::{BadFrame, Claims, Destination, claims, destination, flow_hash};
+pub use frame::BadFrame;
+pub use hash::flow_hash;
 pub use outer::{NotVxlan, Outer, Received, receive};
 pub use segment::Segments;
 pub use vnet::{Gso, GsoKind, Partial, VnetHeader};

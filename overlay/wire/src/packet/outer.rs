@@ -6,7 +6,7 @@ use super::{
     bytes::{be16, be32, put16},
     checksum::Sum,
     ecn::Ecn,
-    inner::{ETHERNET, UDP},
+    frame::{ETHERNET, UDP},
 };
 
 /// UDP port of VXLAN.

@@ -1,6 +1,6 @@
 //! The header of TCP (RFC 9293, section 3.1).
 
-use super::inner::BadFrame;
+use super::frame::BadFrame;
 
 /// Offsets in the header.
 pub(super) const SEQUENCE: usize = 4;

@@ -1,6 +1,6 @@
 //! The header that a TAP device puts before a frame (`struct virtio_net_hdr`, linux/virtio_net.h).
 
-use super::inner::BadFrame;
+use super::frame::BadFrame;
 
 /// What the kernel leaves to be done to a frame, or may leave undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
