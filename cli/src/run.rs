@@ -165,7 +165,11 @@ fn execute(cli: Cli) -> Result<(), CliError> {
             weft_worker::memory::bound_heaps();
             return runtime(0)?.block_on(crate::daemon::run(*args)).map_err(|error| {
                 // The alternate form puts the causes behind the error, in one line.
-                CliError::refused("daemon", format!("{error:#}"))
+                let refused = CliError::refused("daemon", format!("{error:#}"));
+                match crate::daemon::hint(&error) {
+                    Some(hint) => refused.or_hint(hint),
+                    None => refused,
+                }
             });
         }
         Command::Completion(args) => return commands::shell::completion(args.shell),

@@ -33,6 +33,7 @@ use crate::{
     container::{Found, Runtime},
     local::Local,
     plumbing::Assigned,
+    tunnel::Links,
     worker::Worker,
 };
 
@@ -47,6 +48,8 @@ pub struct Sources {
     pub state_dir: PathBuf,
     /// The node's own containers and networks; none over a machine that has none.
     pub local: Option<Arc<Local>>,
+    /// The encrypted links; none over a machine that has none.
+    pub links: Option<Links>,
 }
 
 impl From<&Worker> for Sources {
@@ -56,6 +59,7 @@ impl From<&Worker> for Sources {
             assigned: worker.assigned(),
             state_dir: worker.state_dir().to_owned(),
             local: worker.local(),
+            links: worker.links(),
         }
     }
 }

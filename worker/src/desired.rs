@@ -22,6 +22,8 @@ use weft_overlay::{
     Overlay, Place, Plain, Port, Remote, Report, Sandbox, Subnet, Underlay, kernel::KernelError,
 };
 
+mod tunnel;
+
 /// What only this node knows of a sandbox: where its namespace is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSandbox {
@@ -162,6 +164,7 @@ impl<'a> Sorted<'a> {
             internal: item.internal,
             mtu: item.mtu,
             kind: match &item.segment {
+                None if item.encrypted => Kind::Overlay(self.encrypted(node, id)),
                 None => Kind::Overlay(self.overlay(node, id)),
                 // The segment itself finds its members.
                 Some(Segment::Macvlan { parent, mode }) => {
@@ -174,12 +177,15 @@ impl<'a> Sorted<'a> {
         }
     }
 
+    /// Members of a network on other nodes.
+    fn elsewhere(&self, node: &NodeItem, id: NetworkId) -> impl Iterator<Item = &'a EndpointItem> {
+        let here = node.id;
+        let members = self.endpoints.values().copied();
+        members.filter(move |member| member.network == id && member.node != here)
+    }
+
     fn overlay(&self, node: &NodeItem, id: NetworkId) -> Overlay {
-        let others = || {
-            self.endpoints
-                .values()
-                .filter(move |member| member.network == id && member.node != node.id)
-        };
+        let others = || self.elsewhere(node, id);
         Overlay::Plain(Plain {
             remotes: others()
                 .map(|member| Remote {

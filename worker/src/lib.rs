@@ -2,8 +2,8 @@
 //!
 //! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
 //! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
-//! containers, [`attach`] sees to namespaces of others, [`report`] says what came of it, and
-//! [`worker`] puts them together.
+//! containers, [`attach`] sees to namespaces of others, [`tunnel`] has the node's keys of the encrypted
+//! links, [`report`] says what came of it, and [`worker`] puts them together.
 //!
 //! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
 //! meet on the wire.
@@ -21,6 +21,7 @@ pub mod plumbing;
 pub mod report;
 pub mod session;
 pub mod tasks;
+pub mod tunnel;
 pub mod worker;
 
 pub use worker::{Config, Worker};

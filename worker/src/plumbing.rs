@@ -18,6 +18,7 @@ use weft_overlay::{Completeness, Dataplane, Report, Scope};
 use crate::{
     desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of, troubles},
     local::{self, Defaults},
+    tunnel::End,
 };
 
 mod kernel;
@@ -130,12 +131,13 @@ impl Plumbing {
         kernel: impl HostKernel,
         assigned: watch::Receiver<Assigned>,
         own: Option<Own>,
+        end: watch::Receiver<Arc<End>>,
         names: Arc<Server>,
         adopted: BTreeMap<Holder, Plumbed>,
     ) -> Self {
         let (sandboxes, wanted) = watch::channel(adopted);
         let (told, standing) = watch::channel(Standing::default());
-        let task = tokio::spawn(Loop { kernel, assigned, own, wanted, names, told }.run());
+        let task = tokio::spawn(Loop { kernel, assigned, own, end, wanted, names, told }.run());
         Self { sandboxes, standing, task }
     }
 
@@ -212,6 +214,7 @@ struct Loop<K> {
     kernel: K,
     assigned: watch::Receiver<Assigned>,
     own: Option<Own>,
+    end: watch::Receiver<Arc<End>>,
     wanted: watch::Receiver<BTreeMap<Holder, Plumbed>>,
     names: Arc<Server>,
     told: watch::Sender<Standing>,
@@ -232,6 +235,7 @@ impl<K: HostKernel> Loop<K> {
             let sorted = Sorted::new(&seen.assignments);
             let own = seen.own(&sorted, &local);
             let mut desired = sorted.dataplane(&local);
+            desired.tunnel = sorted.tunnel(&seen.end);
             if let Some(own) = &own {
                 own.add_to(&mut desired);
             }
@@ -280,7 +284,9 @@ impl<K: HostKernel> Loop<K> {
             (state, Arc::clone(&own.defaults))
         });
         let sandboxes = self.wanted.borrow_and_update().clone();
-        Seen { source, assignments, own, sandboxes }
+        // After the assignments: keys that they ask for were made before.
+        let end = Arc::clone(&self.end.borrow_and_update());
+        Seen { source, assignments, own, end, sandboxes }
     }
 
     /// Waits for a reason to look again, and says where to look.
@@ -299,6 +305,7 @@ impl<K: HostKernel> Loop<K> {
         tokio::select! {
             () = own => {}
             _ = self.assigned.changed() => {}
+            _ = self.end.changed() => {}
             _ = self.wanted.changed() => {}
             () = self.kernel.changed() => {
                 tokio::time::sleep(EVENT_PAUSE).await;
@@ -359,6 +366,7 @@ struct Seen {
     source: Source,
     assignments: Arc<Assignments>,
     own: Option<(Arc<State>, Arc<Defaults>)>,
+    end: Arc<End>,
     sandboxes: BTreeMap<Holder, Plumbed>,
 }
 

@@ -13,13 +13,14 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use weft_model::{Assignments, object::NodeDescription, spec::Role};
+use weft_model::{Assignments, TunnelReport, object::NodeDescription, spec::Role};
 use weft_proto::convert::session::{AssignmentsUpdate, Reports};
 
 use crate::{
     cache::Cache,
     plumbing::{Assigned, Source, Standing},
     report::ReportBook,
+    tunnel::End,
 };
 
 /// Messages on their way in one direction; a session that is further behind is opened anew.
@@ -50,6 +51,8 @@ pub enum ToManager {
     Applied(u64),
     /// What was seen of tasks.
     Reports(Reports),
+    /// What this node has for encrypted links.
+    Tunnel(TunnelReport),
 }
 
 /// What the manager says.
@@ -112,6 +115,8 @@ pub struct Session<D> {
     pub boot: String,
     /// What was seen of tasks.
     pub reports: Arc<ReportBook>,
+    /// This node's end of the encrypted links.
+    pub end: watch::Receiver<Arc<End>>,
     /// Where the kernel stands.
     pub standing: watch::Receiver<Standing>,
     /// Where the assignments go.
@@ -180,6 +185,7 @@ impl<D: Dial> Session<D> {
         let mut applied = 0;
         let mut told = Told::default();
         // Everything that is known is told anew: the last session may have lost some of it.
+        self.tell_tunnel(&pipe).await?;
         self.tell_reports(&pipe, &mut told).await?;
         let heartbeat = self.welcome(manager, &mut pipe).await?;
         let mut beat = tokio::time::interval(heartbeat);
@@ -192,6 +198,7 @@ impl<D: Dial> Session<D> {
                 },
                 _ = beat.tick() => send(&pipe, ToManager::Heartbeat).await?,
                 _ = reports.changed() => self.tell_reports(&pipe, &mut told).await?,
+                _ = self.end.changed() => self.tell_tunnel(&pipe).await?,
                 _ = self.standing.changed() => {
                     let revision = self.standing.borrow_and_update().revision;
                     if revision > applied {
@@ -266,6 +273,15 @@ impl<D: Dial> Session<D> {
             tracing::error!(%error, source = ?std::error::Error::source(&error), "not kept");
         }
         self.assigned.send_replace((Source::Managers, Arc::new(assignments)));
+    }
+
+    /// A node that could make no key says nothing of its links: it has none.
+    async fn tell_tunnel(&mut self, pipe: &Pipe) -> Result<(), String> {
+        let report = self.end.borrow_and_update().report();
+        if report.keys.is_empty() {
+            return Ok(());
+        }
+        send(pipe, ToManager::Tunnel(report)).await
     }
 
     async fn tell_reports(&self, pipe: &Pipe, told: &mut Told) -> Result<(), String> {

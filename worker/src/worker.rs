@@ -10,6 +10,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use weft_dns::{Elsewhere, Server, Synced, Zones};
 use weft_model::{Assignments, object::NodeDescription};
+use weft_overlay::Reconciler;
 use weft_proto::tls::LiveIdentity;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     report::ReportBook,
     session::{Contact, Dial, Session, grpc::GrpcDial},
     tasks::{self, Context},
+    tunnel::{Choice, KeyBook, KeyError, Links, NoWireguard, Wish},
 };
 
 /// How long the removal of everything may take when the node leaves its cluster.
@@ -38,6 +40,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// What new networks and containers of this node get when nothing else is said.
     pub defaults: Defaults,
+    /// What is to carry encrypted links.
+    pub wireguard: Wish,
 }
 
 /// Why a worker cannot start.
@@ -55,6 +59,12 @@ pub enum StartError {
     /// The node's own networks and containers.
     #[error("the local engine cannot start")]
     Local(#[from] local::StartError),
+    /// What was to carry encrypted links.
+    #[error(transparent)]
+    Wireguard(#[from] NoWireguard),
+    /// This node's keys of them.
+    #[error("the keys of encrypted links cannot be read")]
+    Keys(#[from] KeyError),
     /// The data plane.
     #[error("the data plane cannot start")]
     DataPlane(#[from] weft_overlay::ReconcilerError),
@@ -85,6 +95,8 @@ pub struct Worker {
     contact: watch::Sender<Contact>,
     keeper: Arc<Keeper>,
     local: Option<Arc<Local>>,
+    keys: Arc<KeyBook>,
+    links: Option<Links>,
     running: tokio::sync::Mutex<JoinSet<()>>,
     session: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -100,8 +112,10 @@ impl Worker {
         let holders = Holders::new(&config.run_dir, &config.state_dir)?;
         let ground = |contact| -> Arc<dyn Ground> { LiveGround::new(holders, contact) };
         let own = local::Opened::open(&config.state_dir, config.defaults.clone())?;
+        let choice = choose(config.wireguard).await?;
         let kernel = LiveKernel::open(&config.run_dir)?;
-        Self::start_with(&config.state_dir, runtime, kernel, ground, Some(own)).await
+        let carrier = Carrier { choice, kernel: Some(kernel.reconciler()) };
+        Self::start_with(&config.state_dir, runtime, kernel, ground, Some(own), carrier).await
     }
 
     /// Starts over this runtime and this kernel, and adopts what an earlier run left there;
@@ -115,7 +129,8 @@ impl Worker {
         kernel: impl HostKernel,
         ground: Arc<dyn Ground>,
     ) -> Result<Self, StartError> {
-        Self::start_with(state_dir, runtime, kernel, |_| ground, None).await
+        let carrier = Carrier::in_memory();
+        Self::start_with(state_dir, runtime, kernel, |_| ground, None, carrier).await
     }
 
     /// The same with networks and containers of the node's own.
@@ -130,7 +145,8 @@ impl Worker {
         defaults: Defaults,
     ) -> Result<Self, StartError> {
         let own = local::Opened::open(state_dir, defaults)?;
-        Self::start_with(state_dir, runtime, kernel, |_| ground, Some(own)).await
+        let carrier = Carrier::in_memory();
+        Self::start_with(state_dir, runtime, kernel, |_| ground, Some(own), carrier).await
     }
 
     async fn start_with(
@@ -139,6 +155,7 @@ impl Worker {
         kernel: impl HostKernel,
         ground: impl FnOnce(watch::Receiver<Contact>) -> Arc<dyn Ground>,
         own: Option<local::Opened>,
+        carrier: Carrier,
     ) -> Result<Self, StartError> {
         let found = runtime.list().await?;
         let (own_leftovers, own_strangers, found) = match &own {
@@ -157,6 +174,7 @@ impl Worker {
             Some(assignments) => (Source::Kept, Arc::new(assignments)),
             None => (Source::None, Arc::new(Assignments::default())),
         };
+        let keys = Arc::new(KeyBook::open(state_dir, carrier.choice)?);
         let (assigned, told) = watch::channel(kept);
         let zones = Zones::new([], Elsewhere::default(), Synced::NotYet);
         let names = Arc::new(Server::start(zones).map_err(StartError::Names)?);
@@ -167,7 +185,8 @@ impl Worker {
         adopted.extend(attach::adopted(&book, &*ground).await);
         adopted.extend(own.iter().flat_map(|own| own.adopted(&own_leftovers)));
         let of_own = own.as_ref().map(local::Opened::own);
-        let plumbing = Plumbing::start(kernel, told.clone(), of_own, Arc::clone(&names), adopted);
+        let plumbing =
+            Plumbing::start(kernel, told.clone(), of_own, keys.end(), Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
         let context =
             Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
@@ -177,6 +196,9 @@ impl Worker {
         if let Some(local) = &local {
             running.spawn(Arc::clone(local).run(own_leftovers));
         }
+        running.spawn(Arc::clone(&keys).follow(told.clone(), context.plumbing.standing()));
+        let links = |kernel| Links { kernel, end: keys.end(), assigned: told.clone() };
+        let links = carrier.kernel.map(links);
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
         running.spawn(Arc::clone(&keeper).run());
         Ok(Self {
@@ -187,6 +209,8 @@ impl Worker {
             contact,
             keeper,
             local,
+            keys,
+            links,
             running: running.into(),
             session: JoinSet::new().into(),
         })
@@ -202,12 +226,15 @@ impl Worker {
     /// The same by another way to them.
     pub async fn join_by(&self, dial: impl Dial, membership: Membership) {
         self.contact.send_modify(|contact| contact.managers = membership.managers.clone());
+        let kept = self.assigned.borrow().1.clone();
+        self.keys.begin(&kept);
         let session = Session {
             dial,
             description: membership.description,
             raft_incarnation: membership.raft_incarnation,
             boot: membership.boot,
             reports: Arc::clone(&self.context.reports),
+            end: self.keys.end(),
             standing: self.context.plumbing.standing(),
             assigned: self.assigned.clone(),
             cache: self.cache.clone(),
@@ -248,6 +275,7 @@ impl Worker {
             tracing::error!("not everything of the cluster could be removed");
         }
         self.cache.erase();
+        self.keys.erase();
         self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
         self.contact.send_replace(Contact::default());
         self.keeper.show(None);
@@ -273,6 +301,7 @@ impl Worker {
         if kept || containers || attached {
             self.leave().await;
         } else {
+            self.keys.erase();
             self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
         }
     }
@@ -312,6 +341,11 @@ impl Worker {
         self.local.clone()
     }
 
+    /// How the encrypted links do; none over a machine in memory.
+    pub fn links(&self) -> Option<Links> {
+        self.links.clone()
+    }
+
     /// Where what outlives the machine's restart is kept.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
@@ -322,4 +356,30 @@ impl Worker {
         self.session.lock().await.shutdown().await;
         self.running.lock().await.shutdown().await;
     }
+}
+
+/// What carries encrypted links.
+struct Carrier {
+    choice: Choice,
+    /// Who can be asked how they do.
+    kernel: Option<Arc<Reconciler>>,
+}
+
+impl Carrier {
+    fn in_memory() -> Self {
+        Self { choice: Choice::in_memory(), kernel: None }
+    }
+}
+
+async fn choose(wish: Wish) -> Result<Choice, StartError> {
+    let chosen = tokio::task::spawn_blocking(move || Choice::new(wish)).await;
+    // It can only have panicked, which ends the daemon here, too.
+    let choice = chosen.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    tracing::info!(
+        engine = choice.engine.word(),
+        reason = choice.reason,
+        lanes = choice.lanes,
+        "WireGuard"
+    );
+    Ok(choice)
 }

@@ -24,6 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use settings::Settings;
 
+use weft_worker::worker::StartError;
+
 use crate::args::DaemonArgs;
 use node::Node;
 
@@ -60,6 +62,21 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
             tracing::error!(why, "the replicated store has died; the daemon starts anew");
             restart(&node)
         }
+    }
+}
+
+/// What to do about an error of the daemon, if that is known.
+pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref::<StartError>()? {
+        StartError::Wireguard(_) => Some(
+            "start it with --wireguard userspace, or load the kernel's module: modprobe wireguard",
+        ),
+        StartError::Runtime(_)
+        | StartError::Book(_)
+        | StartError::Names(_)
+        | StartError::Local(_)
+        | StartError::Keys(_)
+        | StartError::DataPlane(_) => None,
     }
 }
 

@@ -71,6 +71,7 @@ impl Node {
             state_dir: settings.state_dir.clone(),
             run_dir: settings.run_dir.clone(),
             defaults: settings.defaults(),
+            wireguard: settings.wireguard,
         };
         let worker = Arc::new(Worker::start(&config).await.map_err(chain)?);
         let node = Arc::new(Self {

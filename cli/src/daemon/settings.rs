@@ -11,17 +11,23 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
-use weft_worker::local::{AddressPool, Defaults, defaults::DEFAULT_BRIDGE};
+use weft_model::Engine;
+use weft_worker::{
+    local::{AddressPool, Defaults, defaults::DEFAULT_BRIDGE},
+    tunnel::Wish,
+};
 
 use crate::args::{
     DaemonArgs,
-    daemon::{DEFAULT_CONFIG, LogFormat, NetworkDefaults},
+    daemon::{DEFAULT_CONFIG, LogFormat, NetworkDefaults, WireguardKind},
     values,
 };
 
 /// Where things lie when nothing else is said.
 const STATE_DIR: &str = "/var/lib/weft";
 const RUN_DIR: &str = "/run/weft";
+/// The environment variable with the number of lanes between two nodes, for measurements.
+const LANES: &str = "WEFT_WIREGUARD_LANES";
 /// Where nodes and clients connect.
 const LISTEN: &str = "0.0.0.0:2377";
 
@@ -53,6 +59,7 @@ struct File {
     #[serde(default)]
     default_address_pool: Vec<String>,
     publish_respects_host_firewall: Option<bool>,
+    wireguard: Option<String>,
 }
 
 /// What the daemon was told.
@@ -70,6 +77,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// What new networks and containers of this node get when nothing else is said.
     pub network: NetworkDefaults,
+    /// What is to carry encrypted overlays.
+    pub wireguard: Wish,
     log_level: String,
     log_json: bool,
 }
@@ -80,7 +89,6 @@ impl Settings {
     /// # Errors
     /// A file that cannot be read or has unknown keys, or a directory that cannot be made.
     pub fn new(args: DaemonArgs) -> anyhow::Result<Self> {
-        anyhow::ensure!(args.wireguard.is_none(), "unsupported: --wireguard");
         let file = read(args.config.as_deref())?;
         let network = network(&args.network, &file)?;
         let settings = Self {
@@ -93,6 +101,7 @@ impl Settings {
             },
             metrics: args.metrics_addr,
             network,
+            wireguard: wireguard(args.wireguard, file.wireguard.as_deref())?,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
             log_json: match (args.log_format, file.log_format.as_deref()) {
                 (Some(LogFormat::Json), _) | (None, Some("json")) => true,
@@ -177,6 +186,22 @@ fn quiet_libraries(level: &str) -> String {
     } else {
         level.to_owned()
     }
+}
+
+/// The flag, or the key of the file; and what a test or a measurement says of the lanes.
+fn wireguard(flag: Option<WireguardKind>, key: Option<&str>) -> anyhow::Result<Wish> {
+    let engine = match (flag, key) {
+        (Some(WireguardKind::Kernel), _) | (None, Some("kernel")) => Some(Engine::Kernel),
+        (Some(WireguardKind::Userspace), _) | (None, Some("userspace")) => Some(Engine::Userspace),
+        (None, None) => None,
+        (None, Some(other)) => {
+            anyhow::bail!("wireguard {other:?}: must be kernel or userspace")
+        }
+    };
+    let lanes = std::env::var(LANES)
+        .ok()
+        .map(|text| text.parse().with_context(|| format!("environment variable {LANES}={text}")));
+    Ok(Wish { engine, lanes: lanes.transpose()? })
 }
 
 /// The flags over the keys of the file, each checked, and what does not go together refused.

@@ -259,6 +259,7 @@ fn from_worker(message: ToManager) -> FromWorker {
         ToManager::Heartbeat => FromWorker::Heartbeat,
         ToManager::Applied(revision) => FromWorker::Applied(revision),
         ToManager::Reports(reports) => FromWorker::Reports(reports),
+        ToManager::Tunnel(report) => FromWorker::Tunnel(report),
     }
 }
 

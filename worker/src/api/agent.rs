@@ -1,4 +1,4 @@
-//! What managers ask of a node: the output of its tasks.
+//! What managers ask of a node: the output of its tasks, and how its encrypted links do.
 
 use tonic::{Request, Response, Status};
 use weft_model::TaskId;
@@ -58,6 +58,9 @@ impl AgentService for Agent {
         &self,
         _request: Request<AgentLinksRequest>,
     ) -> Result<Response<NodeLinksResponse>, Status> {
-        Err(Status::unimplemented("this node has no encrypted links yet"))
+        match &self.sources.links {
+            Some(links) => links.look().await.map(Response::new),
+            None => Ok(Response::new(NodeLinksResponse::default())),
+        }
     }
 }

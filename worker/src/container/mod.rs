@@ -41,6 +41,7 @@ mod wire;
 pub use attach::{
     AttachConfig, AttachInput, AttachOutput, AttachRecord, AttachSession, AttachTerminal,
 };
+pub(crate) use cgroup::Own as OwnGroups;
 pub use cgroup::{Applied, Controller};
 pub use config::{
     Access, BindMount, ContainerConfig, ContainerId, DEFAULT_PATH, DEFAULT_STOP_GRACE, EtcFile,

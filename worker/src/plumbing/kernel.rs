@@ -2,7 +2,11 @@
 
 use std::{future::Future, path::Path, sync::Arc};
 
-use weft_overlay::{Changes, Completeness, Dataplane, Reconciler, ReconcilerError, Report, Scope};
+use weft_overlay::{
+    Changes, Completeness, Dataplane, Engine, Reconciler, ReconcilerError, Report, Scope,
+};
+
+use crate::tunnel::{Process, process::Program};
 
 /// Nothing more can be done in the kernel: what works on it has ended.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +30,13 @@ pub trait HostKernel: Send + 'static {
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// The kernel of the network namespace that it was opened in.
+/// The kernel of the network namespace that it was opened in, and the process that carries encrypted
+/// links where the kernel does not.
 #[derive(Debug)]
 pub struct LiveKernel {
-    reconciler: Reconciler,
+    reconciler: Arc<Reconciler>,
     changes: Changes,
+    process: Process,
 }
 
 impl LiveKernel {
@@ -40,9 +46,15 @@ impl LiveKernel {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(run_dir: &Path) -> Result<Self, ReconcilerError> {
-        let reconciler = Reconciler::new(run_dir)?;
+        let reconciler = Arc::new(Reconciler::new(run_dir)?);
         let changes = reconciler.changed();
-        Ok(Self { reconciler, changes })
+        let process = Process::new(Program::default(), run_dir);
+        Ok(Self { reconciler, changes, process })
+    }
+
+    /// What can be asked how the encrypted links do.
+    pub fn reconciler(&self) -> Arc<Reconciler> {
+        Arc::clone(&self.reconciler)
     }
 }
 
@@ -53,11 +65,23 @@ impl HostKernel for LiveKernel {
         completeness: Completeness,
         scope: Scope,
     ) -> Result<Report, Gone> {
-        self.reconciler.reconcile(desired, completeness, scope).await.map_err(Gone)
+        let tunnel = desired.tunnel.as_ref();
+        let needed = tunnel.is_some_and(|tunnel| tunnel.engine == Engine::Userspace);
+        if needed && let Err(error) = self.process.ensure().await {
+            tracing::error!(%error, source = ?std::error::Error::source(&error));
+        }
+        let report = self.reconciler.reconcile(desired, completeness, scope).await.map_err(Gone)?;
+        if !needed && completeness == Completeness::Complete {
+            self.process.stop().await;
+        }
+        Ok(report)
     }
 
     async fn changed(&mut self) {
-        // If it is gone, the look that follows says so.
-        let _ = self.changes.next().await;
+        tokio::select! {
+            // If it is gone, the look that follows says so.
+            _ = self.changes.next() => {}
+            () = self.process.ended() => {}
+        }
     }
 }

@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use weft_model::spec::Role;
 use weft_proto::{
-    convert::{self, session::AssignmentsUpdate},
+    convert::{
+        self,
+        session::{AssignmentsUpdate, tunnel_to_wire},
+    },
     tls::{HostPort, LiveIdentity, channel},
     v1::{
         self, SessionRequest, SessionResponse, dispatcher_service_client::DispatcherServiceClient,
@@ -72,6 +75,7 @@ fn request(message: ToManager) -> SessionRequest {
         ToManager::Heartbeat => Request::Heartbeat(Heartbeat {}),
         ToManager::Applied(revision) => Request::Applied(Applied { revision }),
         ToManager::Reports(reports) => Request::Reports(reports.to_wire()),
+        ToManager::Tunnel(report) => Request::Tunnel(tunnel_to_wire(&report)),
     };
     SessionRequest { request: Some(request) }
 }

@@ -54,6 +54,7 @@ fn network(name: &str, subnets: &[(&str, &str)], internal: bool) -> Item {
         internal,
         mtu: None,
         segment: None,
+        encrypted: false,
     })
 }
 

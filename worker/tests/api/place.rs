@@ -52,6 +52,7 @@ impl Place {
             assigned: told,
             state_dir: lab.state_dir(),
             local: None,
+            links: None,
         };
         let socket = lab.dir.path().join("api.sock");
         let incoming = unix_incoming(bind_unix(&socket).expect("socket"));

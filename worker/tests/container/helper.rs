@@ -1,5 +1,5 @@
-//! Stands for the `weft` binary in the tests: the runtime's helper, and a daemon that can be
-//! killed.
+//! Stands for the `weft` binary in the tests: the runtime's helper, the engine of encrypted networks,
+//! and a daemon that can be killed.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,6 +14,9 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
     if args.first().is_some_and(|a| a.as_encoded_bytes().starts_with(b"__container")) {
         return helper::main(args);
+    }
+    if args.first().is_some_and(|word| word == "wire") {
+        return weft_overlay::wire::main(args.into_iter().skip(1));
     }
     let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let [run, state, rootfs, id, upto, command @ ..] = words.as_slice() else {

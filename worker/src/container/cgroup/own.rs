@@ -72,6 +72,12 @@ impl Own {
         dirs
     }
 
+    /// Where the group of a process of ours would be, beside the containers'. Only on version 2: a group
+    /// with processes in it can have no groups below there.
+    pub(crate) fn beside(&self, name: &str) -> Option<PathBuf> {
+        self.v2.as_ref().map(|base| base.join(name))
+    }
+
     /// Makes the container's groups and sets its limits.
     pub(crate) fn create(&self, id: &ContainerId, limits: &Limits, devices: Devices) -> Applied {
         let name = format!("weft-{id}");

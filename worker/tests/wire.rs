@@ -1,0 +1,78 @@
+//! The engine's process: found again, started anew when it dies, ended without a trace.
+
+use std::{path::Path, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::time::timeout;
+use weft_overlay::wire::Client;
+use weft_worker::tunnel::process::{Process, ProcessError, Program};
+
+/// How long what was killed may take to be back.
+const BACK: Duration = Duration::from_secs(1);
+
+fn program() -> Program {
+    Program { path: env!("CARGO_BIN_EXE_weft-container-helper").into(), ..Program::default() }
+}
+
+fn pid(run_dir: &Path) -> Pid {
+    let status = Client::connect(run_dir).expect("it runs").status().expect("it answers");
+    Pid::from_raw(status.pid.cast_signed())
+}
+
+fn is_there(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn it_outlives_who_started_it_and_is_started_anew_when_it_dies() {
+    let run = tempfile::tempdir().expect("tempdir");
+    let mut first = Process::new(program(), run.path());
+    first.ensure().await.expect("it starts");
+    let started = pid(run.path());
+    first.ensure().await.expect("it runs already");
+    drop(first);
+    let mut next = Process::new(program(), run.path());
+    next.ensure().await.expect("it is found");
+    assert_eq!(pid(run.path()), started);
+    kill(started, Signal::SIGKILL).expect("it is ours");
+    let back = async {
+        next.ended().await;
+        while next.ensure().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(BACK, back).await.expect("in time");
+    let again = pid(run.path());
+    assert_ne!(again, started);
+    next.stop().await;
+    assert!(!is_there(again));
+    assert!(Client::connect(run.path()).is_err());
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_was_never_adopted_is_ended_all_the_same() {
+    let run = tempfile::tempdir().expect("tempdir");
+    Process::new(program(), run.path()).ensure().await.expect("it starts");
+    let started = pid(run.path());
+    Process::new(program(), run.path()).stop().await;
+    assert!(!is_there(started));
+}
+
+#[tokio::test]
+async fn one_that_ends_at_once_is_not_started_all_the_time() {
+    let run = tempfile::tempdir().expect("tempdir");
+    let mut process = Process::new(Program { path: "/bin/true".into(), words: vec![] }, run.path());
+    let said = process.ensure().await.expect_err("it has no socket");
+    assert!(matches!(said, ProcessError::Silent), "{said:?}");
+    let said = process.ensure().await.expect_err("it was started a moment ago");
+    assert!(matches!(said, ProcessError::Waiting), "{said:?}");
+    let gone = Program { path: "/nowhere/weft".into(), words: vec![] };
+    let said = Process::new(gone, run.path()).ensure().await.expect_err("no such program");
+    assert!(matches!(said, ProcessError::Start(_)), "{said:?}");
+    assert!(timeout(Duration::from_millis(1), process.ended()).await.is_err(), "none can end");
+}
