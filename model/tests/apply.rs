@@ -7,8 +7,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use weft_model::{
-    AttachmentId, Cluster, ClusterId, Command, Desired, Digest, Named, NetworkId, NodeId, Proposal,
-    Rejected, RequestId, ServiceId, State, TaskId, TaskState, Time,
+    AttachmentId, Cluster, ClusterId, Command, Desired, Digest, Engine, Named, NetworkId, NodeId,
+    Proposal, PublicKey, Rejected, RequestId, Rotation, ServiceId, State, TaskId, TaskState, Time,
+    TunnelReport,
     assignments::{Item, Key, Segment},
     command::{Force, NewAttachment, NewForeign, NewNode, TaskReport, UpdateKind},
     object::{
@@ -174,6 +175,7 @@ enum Try {
     UpdateService(u8, ServiceSpec, Option<u64>),
     Attach(u8, u8, Addresses),
     AttachForeign(NewForeign, Addresses),
+    RotateKey(u8),
 }
 
 fn foreign_id(number: u8) -> AttachmentId {
@@ -197,6 +199,20 @@ fn foreign() -> impl Strategy<Value = Try> {
             Try::AttachForeign(foreign, addresses)
         },
     )
+}
+
+/// What nodes say of their keys, of which there are so few that some are said by two nodes.
+fn tunnels() -> impl Strategy<Value = Try> {
+    let keys = prop::collection::btree_map(1u64..6, 0u8..12, 0..4);
+    let report = (few(), keys, 1u16..3).prop_map(|(id, keys, lanes)| {
+        let keys = keys.into_iter().map(|(at, key)| (at, PublicKey([key; 32]))).collect();
+        let report = TunnelReport { engine: Engine::Kernel, reason: String::new(), lanes, keys };
+        Try::Command(Command::ReportTunnel { id: node(id), report })
+    });
+    let stale = (few(), 1u64..4).prop_map(|(id, generation)| {
+        Try::Command(Command::RotateKey { id: node(id), generation, from: Rotation::Idle })
+    });
+    prop_oneof![3 => report, 2 => few().prop_map(Try::RotateKey), 1 => stale]
 }
 
 fn tries() -> impl Strategy<Value = Try> {
@@ -251,6 +267,9 @@ fn tries() -> impl Strategy<Value = Try> {
         3 => (few(), few(), 65_536u32..65_540, subnets()).prop_map(|(id, name, vni, subnets)| {
             let mut spec = NetworkSpec::overlay(&format!("net{name}"));
             spec.attachable = name % 3 != 0;
+            if vni % 2 == 0 {
+                spec.options.insert("encrypted".into(), String::new());
+            }
             Command::CreateNetwork { id: network(id), spec, vni: Some(vni), subnets }
         }),
         2 => (few(), on_segment(), prop::option::weighted(0.2, 65_536u32..65_540), subnets())
@@ -297,6 +316,7 @@ fn tries() -> impl Strategy<Value = Try> {
             .prop_map(|(id, on)| Command::DetachForeign { node: node(on), id: foreign_id(id) }),
     ];
     prop_oneof![
+        2 => tunnels(),
         3 => foreign(),
         2 => foreigners.prop_map(Try::Command),
         2 => nodes.prop_map(Try::Command),
@@ -315,6 +335,13 @@ fn tries() -> impl Strategy<Value = Try> {
 fn command(state: &State, what: Try) -> Command {
     match what {
         Try::Command(command) => command,
+        Try::RotateKey(number) => {
+            let id = node(number);
+            let tunnel = state.node(id).and_then(|node| node.tunnel.clone());
+            let now = tunnel.map(|tunnel| (tunnel.current.generation, tunnel.rotation));
+            let (generation, from) = now.unwrap_or((1, Rotation::Idle));
+            Command::RotateKey { id, generation, from }
+        }
         Try::CreateService(id, spec) => {
             let vips = state.choose_vips(&spec, &Default::default()).unwrap_or_default();
             Command::CreateService { id: service(id), spec: Arc::new(spec), vips }
