@@ -12,7 +12,7 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 use weft_proto::v1::{exec_response::Response as ExecAnswer, *};
-use weft_proto::well_known::Timestamp;
+use weft_proto::well_known::{Duration as WireDuration, Timestamp};
 
 fn at(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds: NOW + seconds, nanos: 0 })
@@ -380,8 +380,12 @@ async fn texts_for_people() {
             subnet_size: 24,
             data_path_port: 4789,
             task_history_limit: 5,
+            encrypt_overlays: true,
+            wireguard_port: 51_820,
+            key_rotation: Some(WireDuration { seconds: 24 * 3600, nanos: 0 }),
             ..Default::default()
         }),
+        wireguard: "userspace (the kernel has no WireGuard)".into(),
         raft: Some(RaftHealth { term: 2, leader: id("1"), ..Default::default() }),
         data_path: Some(DataPathHealth::default()),
         memory_bytes: 3 << 29,
@@ -402,7 +406,9 @@ async fn texts_for_people() {
      Default Address Pool: 10.0.0.0/8
      SubnetSize: 24
      Data Path Port: 4789
-     Encrypt Overlays: false
+     Encrypt Overlays: true
+     WireGuard Port: 51820
+     Key Rotation: 24h0m0s
      Orchestration:
       Task History Retention Limit: 5
      Node Address: 10.9.0.1
@@ -422,6 +428,7 @@ async fn texts_for_people() {
      Attachments: 0
      Applied Revision: 0
      Repairs: 0
+    WireGuard: userspace (the kernel has no WireGuard)
     Kernel Version: 
     Cgroup Version: 
     CPUs: 0
@@ -756,4 +763,172 @@ async fn an_absent_daemon_is_125_with_the_way_to_start_it() {
         "error: unix:///nowhere/weft.sock: cannot reach the daemon: no such file or directory\n\
          hint: start it with `weft daemon`, or name another one with -H or WEFT_HOST\n"
     );
+}
+
+fn tunnel() -> NodeTunnel {
+    NodeTunnel {
+        engine: TunnelEngine::Userspace.into(),
+        reason: "the kernel has no WireGuard".into(),
+        lanes: 2,
+        public_key: vec![7; 32],
+        generation: 3,
+        since: at(-7200),
+        rotation: KeyRotation::Distributed.into(),
+        address: "100.64.0.3".into(),
+        port: 51_820,
+        waiting_for: vec!["n2".into(), "n3".into()],
+    }
+}
+
+fn links() -> NodeLinksResponse {
+    let count = |reason: &str, count: u64| (reason.to_owned(), count);
+    NodeLinksResponse {
+        peers: vec![
+            TunnelPeer {
+                node_id: id("2"),
+                hostname: "n2".into(),
+                endpoint: "10.9.0.2:51820".into(),
+                handshake_age: Some(WireDuration { seconds: 12, nanos: 500_000_000 }),
+                sent_bytes: 1_214_567,
+                received_bytes: 12_340,
+                drops: [count("replayed", 2), count("forged", 3)].into(),
+            },
+            TunnelPeer {
+                node_id: id("3"),
+                hostname: "n3".into(),
+                endpoint: "[fd99::3]:51820".into(),
+                ..Default::default()
+            },
+        ],
+        drops: [count("malformed", 9)].into(),
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_shown_with_its_encrypted_links() {
+    let daemon = daemon();
+    for node in &mut daemon.fake.state().nodes {
+        node.tunnel = Some(tunnel());
+    }
+    daemon.fake.state().links = vec![(id("1"), links())];
+    let found = daemon.run(&["node", "inspect", "n1", "--format", "{{json .Tunnel}}"]).await;
+    assert_eq!((found.code, found.err.as_str()), (0, ""));
+    let value: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    let expected = serde_json::json!({
+        "Engine": "userspace",
+        "Reason": "the kernel has no WireGuard",
+        "PublicKey": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+        "Generation": 3,
+        "Since": "2027-01-15T06:00:00Z",
+        "Rotation": "distributed",
+        "WaitingFor": ["n2", "n3"],
+        "Address": "100.64.0.3",
+        "Port": 51_820,
+        "Lanes": 2,
+        "Ports": [51_821, 51_823],
+        "Links": [
+            {
+                "NodeID": id("2"),
+                "Hostname": "n2",
+                "Endpoint": "10.9.0.2:51820",
+                "HandshakeAge": 12_500_000_000_i64,
+                "SentBytes": 1_214_567,
+                "ReceivedBytes": 12_340,
+                "Drops": {"forged": 3, "replayed": 2},
+            },
+            {
+                "NodeID": id("3"),
+                "Hostname": "n3",
+                "Endpoint": "[fd99::3]:51820",
+                "HandshakeAge": null,
+                "SentBytes": 0,
+                "ReceivedBytes": 0,
+                "Drops": {},
+            },
+        ],
+        "Drops": {"malformed": 9},
+    });
+    assert_eq!(value, expected);
+    let pretty = daemon.run(&["node", "inspect", "--pretty", "n1"]).await.out;
+    let (_, part) = pretty.split_once("WireGuard:\n").unwrap();
+    insta::assert_snapshot!(part, @r#"
+     Engine:		userspace (the kernel has no WireGuard)
+     Public Key:		BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=
+     Generation:		3 (2 hours ago)
+     Rotation:		distributed, waiting for n2, n3
+     Tunnel Address:	100.64.0.3
+     Ports:			51821/udp 51823/udp
+    Links:
+     NODE      ENDPOINT          HANDSHAKE        SENT      RECEIVED   DROPPED
+     n2        10.9.0.2:51820    12 seconds ago   1.21MB    12.3kB     3 forged, 2 replayed
+     n3        [fd99::3]:51820   never            0B        0B         -
+    Dropped From Nobody:	9 malformed
+    "#);
+
+    // Of a node that is away everything else is shown, and what is missing is said.
+    let found = daemon.run(&["node", "inspect", "n2"]).await;
+    assert_eq!(found.err, "note: links of n2 are not shown: it does not answer\n");
+    let value: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!((found.code, &value[0]["Tunnel"]["Generation"]), (0, &3.into()));
+    assert_eq!(value[0]["Tunnel"].get("Links"), None);
+    let found = daemon.run(&["node", "inspect", "--pretty", "n2"]).await;
+    assert!(found.err.starts_with("note: ") && !found.out.contains("Links"), "{found:?}");
+
+    // One that has not said a key is not asked.
+    daemon.fake.state().nodes[0].tunnel = None;
+    let found = daemon.run(&["node", "inspect", "n2", "--format", "{{json .}}"]).await;
+    assert!(found.err.is_empty() && !found.out.contains("Tunnel"), "{found:?}");
+}
+
+#[tokio::test]
+async fn keys_are_rotated_by_hand_and_by_period() {
+    let daemon = daemon();
+    let found = daemon.run(&["node", "update", "--rotate-key", "n2"]).await;
+    assert_eq!((found.code, found.out.as_str()), (0, "n2\n"), "{}", found.err);
+    assert_eq!(daemon.fake.state().rotated, ["n2"]);
+    assert!(daemon.fake.state().node_updates.is_empty());
+    let words = ["node", "update", "--rotate-key", "--availability", "drain", "n3"];
+    assert_eq!(daemon.run(&words).await.code, 0);
+    assert_eq!(daemon.fake.state().rotated, ["n2", "n3"]);
+    assert_eq!(daemon.fake.state().node_updates.len(), 1);
+    let found = daemon.run(&["node", "update", "--rotate-key", "nosuch"]).await;
+    assert_eq!((found.code, found.out.as_str()), (1, ""));
+    assert!(found.err.starts_with("error: node update nosuch: "), "{}", found.err);
+
+    let init = ["cluster", "init", "--encrypt-overlays", "--wireguard-port", "51900"];
+    assert_eq!(daemon.run(&[&init[..], &["--key-rotation", "0"]].concat()).await.code, 0);
+    assert_eq!(daemon.run(&["cluster", "init"]).await.code, 0);
+    let inits = daemon.fake.state().inits.clone();
+    assert!(inits[0].encrypt_overlays && !inits[1].encrypt_overlays);
+    assert_eq!((inits[0].wireguard_port, inits[1].wireguard_port), (51_900, 51_820));
+    let never = WireDuration { seconds: 0, nanos: 0 };
+    assert_eq!((inits[0].key_rotation, inits[1].key_rotation), (Some(never), None));
+
+    let update = ["cluster", "update", "--encrypt-overlays=false", "--key-rotation", "1h"];
+    assert_eq!(daemon.run(&update).await.out, "Cluster updated.\n");
+    let sent = daemon.fake.state().cluster_updates[0].clone();
+    assert_eq!((sent.encrypt_overlays, sent.wireguard_port), (Some(false), None));
+    assert_eq!(sent.key_rotation.map(|period| period.seconds), Some(3600));
+}
+
+#[tokio::test]
+async fn a_network_says_whether_it_is_encrypted() {
+    let daemon = daemon();
+    let shown = async |expected: &str| {
+        let format = "{{.Encrypted}} {{json .Options}}";
+        let found = daemon.run(&["network", "inspect", "blue", "-f", format]).await;
+        assert_eq!(found.out, expected, "{}", found.err);
+    };
+    shown("false {\"com.docker.network.driver.overlay.vxlanid_list\":\"4097\"}\n").await;
+    // By the cluster's default: nothing was said.
+    daemon.fake.state().networks[0].encrypted = true;
+    shown("true {\"com.docker.network.driver.overlay.vxlanid_list\":\"4097\"}\n").await;
+    let spec = daemon.fake.state().networks[0].spec.as_mut().map(|spec| {
+        spec.options.insert("encrypted".into(), String::new());
+    });
+    assert!(spec.is_some());
+    shown(
+        "true {\"com.docker.network.driver.overlay.vxlanid_list\":\"4097\",\"encrypted\":\"\"}\n",
+    )
+    .await;
 }

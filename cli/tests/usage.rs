@@ -41,7 +41,7 @@ fn every_command_line_of_the_contract_is_understood() {
         "cluster init --advertise-addr eth0:2377 --data-path-addr 10.0.0.1 --data-path-port 4790 \
          --default-addr-pool 10.0.0.0/8 --default-addr-pool 10.9.0.0/16 \
          --default-addr-pool-mask-length 24 --cert-expiry 24h --task-history-limit 5 \
-         --encrypt-overlays --availability drain",
+         --encrypt-overlays --wireguard-port 51900 --key-rotation 0 --availability drain",
         "cluster join --token WFTKN-1-a-b --advertise-addr 10.0.0.2 --availability pause m1:2377",
         "cluster join-token worker -q",
         "cluster join-token manager --rotate",
@@ -49,6 +49,8 @@ fn every_command_line_of_the_contract_is_understood() {
         "cluster client-cert ci --ttl 24h",
         "cluster leave --force",
         "cluster update --task-history-limit 3 --cert-expiry 1h",
+        "cluster update --encrypt-overlays --wireguard-port 51900 --key-rotation 12h",
+        "node update --rotate-key n2",
         "cluster inspect --format {{.ID}}",
         "info",
         "info --format json",
@@ -191,6 +193,10 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         ("cluster join --token x m1:0", "the port must be from 1 to 65535"),
         ("cluster join-token boss", "possible values: worker, manager"),
         ("cluster init --data-path-port 80", "80 is not in 1024..=49151"),
+        ("cluster init --wireguard-port 99999", "99999 is not in 1024..=65503"),
+        ("cluster init --key-rotation 5", "missing unit"),
+        ("cluster update --encrypt-overlays=perhaps", "possible values: true, false"),
+        ("daemon --wireguard kernl", "possible values: kernel, userspace"),
         ("cluster update", "required arguments were not provided"),
         ("node update x", "required arguments were not provided"),
         ("kill -s FOO x", "\"FOO\" is no signal"),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Subcommand, ValueEnum};
+
+use weft_model::tunnel::WIREGUARD_PORT;
 
 use super::{FormatArgs, Later, values};
 
@@ -75,9 +77,16 @@ pub struct InitArgs {
     /// Availability of this node
     #[arg(long, value_enum, default_value = "active")]
     pub availability: AvailabilityArg,
-    /// Encrypt every overlay network
+    /// Encrypt every overlay network that does not say otherwise
     #[arg(long)]
     pub encrypt_overlays: bool,
+    /// First UDP port of WireGuard, which carries encrypted networks
+    #[arg(long, value_name = "PORT", default_value_t = WIREGUARD_PORT,
+          value_parser = clap::value_parser!(u16).range(1024..=65503))]
+    pub wireguard_port: u16,
+    /// Age at which a node's WireGuard key is replaced, 0 for never [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub key_rotation: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +148,7 @@ pub struct LeaveArgs {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("setting").required(true).multiple(true)
-    .args(["task_history_limit", "cert_expiry"]))]
+    .args(["task_history_limit", "cert_expiry", "encrypt_overlays", "wireguard_port", "key_rotation"]))]
 pub struct UpdateArgs {
     /// Ended tasks to keep for each slot
     #[arg(long, value_name = "N")]
@@ -147,4 +156,14 @@ pub struct UpdateArgs {
     /// How long a node's certificate is valid
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub cert_expiry: Option<Duration>,
+    /// Encrypt the overlay networks that are made from now on and do not say otherwise
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub encrypt_overlays: Option<bool>,
+    /// First UDP port of WireGuard
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=65503))]
+    pub wireguard_port: Option<u16>,
+    /// Age at which a node's WireGuard key is replaced, 0 for never
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub key_rotation: Option<Duration>,
 }

@@ -51,7 +51,7 @@ pub struct NodePsArgs {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["availability", "role", "label_add", "label_rm"]))]
+    .args(["availability", "role", "label_add", "label_rm", "rotate_key"]))]
 pub struct NodeUpdateArgs {
     #[arg(long, value_enum)]
     pub availability: Option<AvailabilityArg>,
@@ -63,6 +63,9 @@ pub struct NodeUpdateArgs {
     /// Key of a label to remove
     #[arg(long, value_name = "K")]
     pub label_rm: Vec<String>,
+    /// Give it another WireGuard key; nothing is lost meanwhile
+    #[arg(long)]
+    pub rotate_key: bool,
     pub node: String,
 }
 

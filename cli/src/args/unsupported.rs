@@ -5,8 +5,8 @@
 const FLAGS: &[(&str, &str)] = &[
     (
         "cluster init",
-        "autolock force-new-cluster wireguard-port dispatcher-heartbeat external-ca listen-addr \
-         max-snapshots snapshot-interval",
+        "autolock force-new-cluster dispatcher-heartbeat external-ca listen-addr max-snapshots \
+         snapshot-interval",
     ),
     ("cluster join", "listen-addr"),
     ("cluster update", "autolock dispatcher-heartbeat external-ca max-snapshots snapshot-interval"),

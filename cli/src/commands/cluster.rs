@@ -60,8 +60,8 @@ async fn init(client: &Client, args: InitArgs, context: &mut Context<'_>) -> Res
         cert_expiry: args.cert_expiry.map(duration),
         task_history_limit: args.task_history_limit,
         encrypt_overlays: args.encrypt_overlays,
-        wireguard_port: 0,
-        key_rotation: None,
+        wireguard_port: args.wireguard_port.into(),
+        key_rotation: args.key_rotation.map(duration),
         availability: availability(args.availability).into(),
     };
     let result = client.cluster().init(request).await;
@@ -147,6 +147,9 @@ async fn update(
     let request = v1::UpdateClusterRequest {
         task_history_limit: args.task_history_limit,
         cert_expiry: args.cert_expiry.map(duration),
+        encrypt_overlays: args.encrypt_overlays,
+        wireguard_port: args.wireguard_port.map(u32::from),
+        key_rotation: args.key_rotation.map(duration),
         version: 0,
         request_id: request_id(),
     };

@@ -138,7 +138,10 @@ async fn get(client: &Client, name: &str, kind: ObjectKind) -> Result<Value, Sta
         ObjectKind::Node => {
             let request = v1::GetNodeRequest { node: name };
             let answer = client.nodes().get(request).await?.into_inner();
-            Ok(docker::node::inspect(&answer.node.unwrap_or_default()))
+            let node = answer.node.unwrap_or_default();
+            // Without its links it is still an answer.
+            let links = super::node::links(client, &node).await.unwrap_or_default();
+            Ok(docker::node::inspect(&node, links.as_ref()))
         }
         ObjectKind::Task => {
             let request = v1::GetTaskRequest { task: name };

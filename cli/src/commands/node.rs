@@ -1,5 +1,8 @@
 //! `weft node ...`
 
+use std::cell::RefCell;
+
+use tonic::Status;
 use weft_proto::v1;
 
 use super::{Context, availability, filter::Filters, inspect, role, service, style};
@@ -11,7 +14,7 @@ use crate::{
     client::{Client, request_id},
     docker::{self, Trunc, task::Resolve},
     error::{CliError, what},
-    output::list,
+    output::{escape::one_line, list},
 };
 
 /// Runs one of the commands on nodes.
@@ -25,8 +28,13 @@ pub async fn run(
         NodeCommand::Inspect(args) => inspect_nodes(client, &args, context).await,
         NodeCommand::Ps(args) => ps(client, &args, context).await,
         NodeCommand::Update(args) => {
-            let name = args.node.clone();
-            update(client, "node update", request(args)).await?;
+            let (name, rotate) = (args.node.clone(), args.rotate_key);
+            if has_words(&args) {
+                update(client, "node update", request(args)).await?;
+            }
+            if rotate {
+                rotate_key(client, &name).await?;
+            }
             context.line(&name)
         }
         NodeCommand::Promote(args) => {
@@ -87,17 +95,68 @@ async fn inspect_nodes(
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
     if args.pretty {
-        for name in &args.nodes {
-            let node = inspect::get_node(client, name).await?;
-            let text = docker::node::pretty(&node);
-            context.out.write_all(text.as_bytes())?;
-        }
-        return Ok(());
+        return pretty(client, &args.nodes, context).await;
     }
-    inspect::print(&args.nodes, args.format.as_deref(), context, async |name| {
-        Ok(docker::node::inspect(&inspect::get_node(client, name).await?))
+    let notes = RefCell::default();
+    let result = inspect::print(&args.nodes, args.format.as_deref(), context, async |name| {
+        let (node, links) = with_links(client, name, &notes).await?;
+        Ok(docker::node::inspect(&node, links.as_ref()))
     })
-    .await
+    .await;
+    tell(notes, context)?;
+    result
+}
+
+async fn pretty(
+    client: &Client,
+    nodes: &[String],
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    for name in nodes {
+        let notes = RefCell::default();
+        let (node, links) = with_links(client, name, &notes).await?;
+        let text = docker::node::pretty(&node, links.as_ref(), (context.now)());
+        context.out.write_all(text.as_bytes())?;
+        tell(notes, context)?;
+    }
+    Ok(())
+}
+
+/// A node with its links; why there are none to show is noted.
+async fn with_links(
+    client: &Client,
+    name: &str,
+    notes: &RefCell<Vec<String>>,
+) -> Result<(v1::Node, Option<v1::NodeLinksResponse>), CliError> {
+    let node = inspect::get_node(client, name).await?;
+    match links(client, &node).await {
+        Ok(links) => Ok((node, links)),
+        Err(status) => {
+            let why = status.message();
+            notes.borrow_mut().push(format!("links of {} are not shown: {why}", node.hostname));
+            Ok((node, None))
+        }
+    }
+}
+
+fn tell(notes: RefCell<Vec<String>>, context: &mut Context<'_>) -> Result<(), CliError> {
+    for note in notes.into_inner() {
+        writeln!(context.err, "note: {}", one_line(&note))?;
+    }
+    Ok(())
+}
+
+/// The encrypted links of a node, of which only the node itself knows; none if it has no key yet.
+/// Not repeated: a node that is away is worth no wait.
+pub async fn links(
+    client: &Client,
+    node: &v1::Node,
+) -> Result<Option<v1::NodeLinksResponse>, Status> {
+    if node.tunnel.is_none() {
+        return Ok(None);
+    }
+    let request = v1::NodeLinksRequest { node: node.id.clone() };
+    client.nodes().links(request).await.map(|answer| Some(answer.into_inner()))
 }
 
 async fn ps(client: &Client, args: &NodePsArgs, context: &mut Context<'_>) -> Result<(), CliError> {
@@ -109,6 +168,23 @@ async fn ps(client: &Client, args: &NodePsArgs, context: &mut Context<'_>) -> Re
     }
     let resolve = Resolve::unless(args.no_resolve);
     service::print_tasks(tasks, &args.list, resolve, context)
+}
+
+/// Whether any of the operator's words on the node is to change.
+fn has_words(args: &NodeUpdateArgs) -> bool {
+    let labels = args.label_add.len() + args.label_rm.len();
+    args.availability.is_some() || args.role.is_some() || labels > 0
+}
+
+async fn rotate_key(client: &Client, name: &str) -> Result<(), CliError> {
+    let request = v1::RotateKeyRequest { node: name.to_owned(), request_id: request_id() };
+    client
+        .ask(&what("node update", name), || {
+            let (mut stub, request) = (client.nodes(), request.clone());
+            async move { stub.rotate_key(request).await }
+        })
+        .await?;
+    Ok(())
 }
 
 fn request(args: NodeUpdateArgs) -> v1::UpdateNodeRequest {

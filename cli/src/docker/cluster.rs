@@ -5,15 +5,17 @@ use weft_proto::v1;
 
 use super::meta;
 use crate::{
-    output::{escape::one_line, time::rfc3339},
-    wire::nanos,
+    output::{
+        escape::one_line,
+        time::{go_duration, rfc3339},
+    },
+    wire::{WireDuration, nanos},
 };
 
 /// Everything about the cluster.
 pub fn inspect(cluster: &v1::Cluster) -> Value {
     let (version, created, updated) = meta(cluster.meta.as_ref());
     let spec = cluster.spec.clone().unwrap_or_default();
-    let expiry = i64::try_from(nanos(spec.node_certificate_expiry.as_ref())).unwrap_or(i64::MAX);
     json!({
         "ID": cluster.id,
         "Version": version,
@@ -23,14 +25,21 @@ pub fn inspect(cluster: &v1::Cluster) -> Value {
             "Name": "default",
             "Labels": {},
             "Orchestration": {"TaskHistoryRetentionLimit": spec.task_history_limit},
-            "CAConfig": {"NodeCertExpiry": expiry},
+            "CAConfig": {"NodeCertExpiry": span(spec.node_certificate_expiry.as_ref())},
             "EncryptOverlays": spec.encrypt_overlays,
+            "KeyRotation": span(spec.key_rotation.as_ref()),
+            "WireguardPort": spec.wireguard_port,
         },
         "TLSInfo": {"TrustRoot": cluster.root_certificate},
         "DataPathPort": spec.data_path_port,
         "DefaultAddrPool": spec.default_address_pools,
         "SubnetSize": spec.subnet_size,
     })
+}
+
+/// A span in nanoseconds, as Docker has them.
+fn span(span: Option<&WireDuration>) -> i64 {
+    i64::try_from(nanos(span)).unwrap_or(i64::MAX)
 }
 
 /// `weft info --format`: Docker's names where Docker has the field.
@@ -48,6 +57,7 @@ pub fn info(info: &v1::InfoResponse) -> Value {
         "Containers": info.containers,
         "ContainersRunning": info.containers_running,
         "ContainersStopped": info.containers.saturating_sub(info.containers_running),
+        "WireGuard": info.wireguard,
         "WeftRootDir": info.state_dir,
         "WeftRunDir": info.run_dir,
         "Warnings": info.warnings,
@@ -68,6 +78,9 @@ pub fn info(info: &v1::InfoResponse) -> Value {
             "SubnetSize": cluster.subnet_size,
             "DataPathPort": cluster.data_path_port,
             "TaskHistoryRetentionLimit": cluster.task_history_limit,
+            "EncryptOverlays": cluster.encrypt_overlays,
+            "KeyRotation": span(cluster.key_rotation.as_ref()),
+            "WireguardPort": cluster.wireguard_port,
         },
         "CertificateExpiresAt": rfc3339(info.certificate_expires_at.as_ref()),
     });
@@ -116,6 +129,9 @@ pub fn info_text(info: &v1::InfoResponse) -> String {
             text.line(1, "Error", error);
         }
     }
+    if !info.wireguard.is_empty() {
+        text.line(0, "WireGuard", &info.wireguard);
+    }
     text.line(0, "Kernel Version", &info.kernel_version);
     text.line(0, "Cgroup Version", &info.cgroup_version);
     text.line(0, "CPUs", info.cpus);
@@ -142,6 +158,8 @@ fn cluster_lines(text: &mut Lines, info: &v1::InfoResponse) {
         text.line(1, "SubnetSize", cluster.subnet_size);
         text.line(1, "Data Path Port", cluster.data_path_port);
         text.line(1, "Encrypt Overlays", cluster.encrypt_overlays);
+        text.line(1, "WireGuard Port", cluster.wireguard_port);
+        text.line(1, "Key Rotation", rotation(cluster.key_rotation.as_ref()));
         text.head(1, "Orchestration");
         text.line(2, "Task History Retention Limit", cluster.task_history_limit);
     }
@@ -153,6 +171,14 @@ fn cluster_lines(text: &mut Lines, info: &v1::InfoResponse) {
     }
     if info.certificate_expires_at.is_some() {
         text.line(1, "Certificate Expires", rfc3339(info.certificate_expires_at.as_ref()));
+    }
+}
+
+/// Age at which keys are rotated; none is left to operators.
+fn rotation(period: Option<&WireDuration>) -> String {
+    match nanos(period) {
+        0 => "never".to_owned(),
+        period => go_duration(period),
     }
 }
 

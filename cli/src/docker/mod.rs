@@ -8,6 +8,7 @@ pub mod network;
 pub mod node;
 pub mod service;
 pub mod task;
+pub mod tunnel;
 
 use std::collections::BTreeMap;
 

@@ -84,6 +84,8 @@ pub fn inspect(network: &v1::Network, nodes: &[v1::Node], verbose: bool) -> Valu
         "Labels": object(&spec.labels),
     });
     if spec.driver == "overlay" {
+        // What holds, by the network's own words or by the cluster's.
+        value["Encrypted"] = network.encrypted.into();
         value["Peers"] = peers(&network.endpoints, nodes);
     }
     if verbose || !network.vips.is_empty() {

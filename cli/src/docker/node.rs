@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weft_proto::v1;
 
-use super::{Trunc, meta, object};
+use super::{Trunc, meta, object, tunnel};
 use crate::output::list::{Columns, Row};
 
 /// `weft node ls`
@@ -94,8 +94,8 @@ pub fn row(node: &v1::Node, own: &str, trunc: Trunc) -> Row {
     row
 }
 
-/// Everything about a node.
-pub fn inspect(node: &v1::Node) -> Value {
+/// Everything about a node. `links` are those that the node itself has told, if it was asked.
+pub fn inspect(node: &v1::Node, links: Option<&v1::NodeLinksResponse>) -> Value {
     let spec = node.spec.clone().unwrap_or_default();
     let (version, created, updated) = meta(node.meta.as_ref());
     let mut value = json!({
@@ -129,6 +129,9 @@ pub fn inspect(node: &v1::Node) -> Value {
             "Voter": manager.voter,
         });
     }
+    if let Some(own) = &node.tunnel {
+        value["Tunnel"] = tunnel::inspect(own, links);
+    }
     value
 }
 
@@ -141,7 +144,11 @@ fn host(addr: &str) -> &str {
 }
 
 /// The node for people.
-pub fn pretty(node: &v1::Node) -> String {
+pub fn pretty(
+    node: &v1::Node,
+    links: Option<&v1::NodeLinksResponse>,
+    now: jiff::Timestamp,
+) -> String {
     let spec = node.spec.clone().unwrap_or_default();
     let (_, created, _) = meta(node.meta.as_ref());
     let mut lines = vec![format!("ID:\t\t\t{}", node.id)];
@@ -171,5 +178,8 @@ pub fn pretty(node: &v1::Node) -> String {
     lines.push(format!(" CPUs:\t\t\t{}", node.nano_cpus / 1_000_000_000));
     lines.push(format!(" Memory:\t\t{}MiB", node.memory_bytes >> 20));
     lines.push(format!("Engine Version:\t\t{}", node.engine_version));
+    if let Some(own) = &node.tunnel {
+        lines.extend(tunnel::pretty(own, links, now));
+    }
     lines.join("\n") + "\n"
 }

@@ -3,6 +3,7 @@
 
 pub mod escape;
 pub mod list;
+pub mod size;
 pub mod table;
 pub mod template;
 pub mod time;

@@ -63,6 +63,12 @@ pub struct State {
     pub updated: Vec<UpdateServiceRequest>,
     pub created_networks: Vec<NetworkSpec>,
     pub node_updates: Vec<UpdateNodeRequest>,
+    /// Nodes whose keys were to be rotated.
+    pub rotated: Vec<String>,
+    /// What nodes tell of their links; those that are not here are away.
+    pub links: Vec<(String, NodeLinksResponse)>,
+    pub inits: Vec<InitRequest>,
+    pub cluster_updates: Vec<UpdateClusterRequest>,
     pub execs: Vec<ExecRequest>,
     pub killed: Vec<KillContainerRequest>,
     /// Networks of the node itself.
@@ -197,7 +203,8 @@ fn not_here<T>() -> Answer<T> {
 
 #[tonic::async_trait]
 impl ClusterService for Fake {
-    async fn init(&self, _: Request<InitRequest>) -> Answer<InitResponse> {
+    async fn init(&self, request: Request<InitRequest>) -> Answer<InitResponse> {
+        self.state().inits.push(request.into_inner());
         Ok(Response::new(InitResponse {
             node_id: "n1".into(),
             cluster_id: "c1".into(),
@@ -219,8 +226,14 @@ impl ClusterService for Fake {
     async fn inspect(&self, _: Request<InspectClusterRequest>) -> Answer<InspectClusterResponse> {
         not_here()
     }
-    async fn update(&self, _: Request<UpdateClusterRequest>) -> Answer<UpdateClusterResponse> {
-        not_here()
+    async fn update(
+        &self,
+        request: Request<UpdateClusterRequest>,
+    ) -> Answer<UpdateClusterResponse> {
+        let request = request.into_inner();
+        let mut state = self.write(&request.request_id)?;
+        state.cluster_updates.push(request);
+        Ok(Response::new(UpdateClusterResponse::default()))
     }
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         let state = self.write(&request.into_inner().request_id)?;
@@ -261,11 +274,22 @@ impl NodeService for Fake {
         Ok(Response::new(RemoveNodeResponse::default()))
     }
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Answer<RotateKeyResponse> {
-        drop(self.write(&request.into_inner().request_id)?);
+        let request = request.into_inner();
+        let mut state = self.write(&request.request_id)?;
+        found(
+            state.nodes.iter().find(|node| node.hostname == request.node),
+            "node",
+            &request.node,
+        )?;
+        state.rotated.push(request.node);
         Ok(Response::new(RotateKeyResponse::default()))
     }
-    async fn links(&self, _: Request<NodeLinksRequest>) -> Answer<NodeLinksResponse> {
-        Ok(Response::new(NodeLinksResponse::default()))
+    async fn links(&self, request: Request<NodeLinksRequest>) -> Answer<NodeLinksResponse> {
+        let asked = request.into_inner().node;
+        let state = self.state();
+        let links = state.links.iter().find(|(node, _)| *node == asked);
+        let (_, links) = links.ok_or_else(|| Status::unavailable("it does not answer"))?;
+        Ok(Response::new(links.clone()))
     }
 }
 
