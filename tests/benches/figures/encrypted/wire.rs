@@ -42,3 +42,21 @@ pub fn set(lab: &Lab, wire: Wire) {
         .ok();
     }
 }
+
+/// How many packets of VXLAN the two hosts send in the clear while something is done.
+pub fn clear(lab: &Lab, work: impl FnOnce()) -> u64 {
+    for host in lab.hosts() {
+        host.sh("nft add table inet bench
+             nft add chain inet bench out '{ type filter hook output priority 0; }'
+             nft add rule inet bench out udp dport 4789 counter")
+            .ok();
+    }
+    work();
+    let counts = lab.hosts().map(|host| {
+        let text = host.sh("nft list chain inet bench out; nft delete table inet bench").ok();
+        // "udp dport 4789 counter packets 12 bytes 1234"
+        let number = text.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next());
+        number.and_then(|number| number.parse::<u64>().ok()).unwrap_or_else(|| panic!("{text}"))
+    });
+    counts.sum()
+}

@@ -144,7 +144,8 @@ impl Drop for Node<'_> {
 }
 
 fn start(host: &Host, run_dir: &std::path::Path) -> Child {
-    let log = File::create(run_dir.with_extension("log")).expect("the log can be written");
+    let log = File::options().create(true).append(true).open(host.log());
+    let log = log.expect("the log can be written");
     let argv = [image::release().display().to_string(), run_dir.display().to_string()];
     let mut command = host.command(&[&argv[0], "wire", "--run-dir", &argv[1]]);
     command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
