@@ -341,6 +341,11 @@ impl Worker {
         self.local.clone()
     }
 
+    /// What carries the encrypted links of this node.
+    pub fn carrier(&self) -> Choice {
+        self.keys.end().borrow().choice.clone()
+    }
+
     /// How the encrypted links do; none over a machine in memory.
     pub fn links(&self) -> Option<Links> {
         self.links.clone()

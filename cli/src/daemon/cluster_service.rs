@@ -119,6 +119,7 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
     let found = node.worker().runtime().list().await.unwrap_or_default();
     let running = found.iter().filter(|found| found.status.phase == Phase::Running).count();
     let contact = node.worker().contact().borrow().clone();
+    let carrier = node.worker().carrier();
     let mut info = InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: node.hostname(&facts),
@@ -131,6 +132,7 @@ async fn info(node: &Node) -> Result<InfoResponse, Status> {
         cpus: u32::try_from(facts.nano_cpus / 1_000_000_000).unwrap_or(u32::MAX),
         memory_bytes: facts.memory,
         data_path: Some(data_path(node)),
+        wireguard: format!("{} ({})", carrier.engine.word(), carrier.reason),
         ..InfoResponse::default()
     };
     let Some(joined) = node.joined() else { return Ok(info) };
