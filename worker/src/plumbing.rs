@@ -292,24 +292,17 @@ impl<K: HostKernel> Loop<K> {
     /// Waits for a reason to look again, and says where to look.
     async fn next_look(&mut self, wait: Duration) -> Scope {
         let at = Instant::now() + wait;
-        let own = async {
-            let changed = match &mut self.own {
-                Some(own) => own.state.changed().await.is_ok(),
-                None => false,
-            };
-            if !changed {
-                // There is none, or it ends with the worker.
-                std::future::pending::<()>().await;
-            }
-        };
+        let wish = wish(&mut self.assigned, self.own.as_mut(), &mut self.end, &mut self.wanted);
+        tokio::pin!(wish);
         tokio::select! {
-            () = own => {}
-            _ = self.assigned.changed() => {}
-            _ = self.end.changed() => {}
-            _ = self.wanted.changed() => {}
+            () = &mut wish => {}
             () = self.kernel.changed() => {
-                tokio::time::sleep(EVENT_PAUSE).await;
-                return Scope::Changed(BTreeSet::new());
+                let pause = tokio::time::sleep(EVENT_PAUSE);
+                tokio::select! {
+                    // Only the kernel is made to wait.
+                    () = &mut wish => {}
+                    () = pause => return Scope::Changed(BTreeSet::new()),
+                }
             }
             () = tokio::time::sleep_until(at) => return Scope::Full,
         }
@@ -361,6 +354,31 @@ impl<K: HostKernel> Loop<K> {
     }
 }
 
+/// Waits until something else is wanted than at the last look.
+async fn wish(
+    assigned: &mut watch::Receiver<Assigned>,
+    own: Option<&mut Own>,
+    end: &mut watch::Receiver<Arc<End>>,
+    sandboxes: &mut watch::Receiver<BTreeMap<Holder, Plumbed>>,
+) {
+    let own = async {
+        let changed = match own {
+            Some(own) => own.state.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // There is none, or it ends with the worker.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = own => {}
+        _ = assigned.changed() => {}
+        _ = end.changed() => {}
+        _ = sandboxes.changed() => {}
+    }
+}
+
 /// What one look is for.
 struct Seen {
     source: Source,
@@ -388,3 +406,6 @@ impl Seen {
         Some(local::plane::Own { state, defaults, sorted, sandboxes })
     }
 }
+
+#[cfg(test)]
+mod tests;
