@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use weft_tests::{Host, Lab, Output, stays};
+use weft_tests::{Host, Lab, Output, stays, weft_binary};
 
 /// A host in no cluster, with its daemon running.
 fn alone(name: &str) -> Lab {
@@ -359,4 +359,17 @@ fn containers_of_two_hosts_meet_on_a_network_of_the_cluster() {
     one.weft(&["rm", "-f", "left"]).ok();
     two.weft(&["rm", "-f", "right", "late"]).ok();
     one.eventually("the network is free", 30, |one| one.weft(&["network", "rm", "shop"]).text());
+}
+
+#[test]
+fn who_reads_the_output_of_a_container_that_is_gone_still_learns_its_end() {
+    let lab = Lab::alone("reader", 1);
+    let (host, image, weft) = (lab.host(1), lab.image(), weft_binary().display().to_string());
+    // More than all buffers on the way hold, and nobody reads on before `--rm` has removed it.
+    let run = format!("{weft} run --rm {image} sh -c 'seq 1 500000; exit 7'");
+    let reader =
+        format!("read first; while [ -n \"$({weft} ps -aq)\" ]; do :; done; cat >/dev/null");
+    let said =
+        host.sh(&format!("timeout 60 sh -c \"{run}; echo ended \\$? >&2\" | {{ {reader}; }}"));
+    assert!(said.stderr.contains("ended 7"), "{said}");
 }

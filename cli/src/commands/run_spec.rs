@@ -125,6 +125,12 @@ fn networks(flags: &NetworkFlags) -> Result<(String, Vec<v1::EndpointSpec>), Cli
         }
         return Ok(((*mode).clone(), Vec::new()));
     }
+    for (index, spec) in networks.iter().enumerate() {
+        if networks[..index].iter().any(|earlier| earlier.network == spec.network) {
+            let why = format!("{} is given twice", shown(&spec.network));
+            return Err(CliError::usage("--network", why));
+        }
+    }
     let asked = flags.ip.is_some()
         || flags.ip6.is_some()
         || flags.mac_address.is_some()

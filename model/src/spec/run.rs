@@ -260,6 +260,15 @@ const NAMES_MAX: usize = 64;
 /// The bit of a hardware address's first byte that says it is a group's (IEEE 802).
 const GROUP: u8 = 1;
 
+/// Names a field as `weft run` does where `weft service create` has another flag for it.
+fn in_words_of_run(mut invalid: Invalid) -> Invalid {
+    let flags = [("--limit-memory", "--memory"), ("--stop-grace-period", "--stop-timeout")];
+    if let Some((_, own)) = flags.iter().find(|(flag, _)| invalid.field == *flag) {
+        (*own).clone_into(&mut invalid.field);
+    }
+    invalid
+}
+
 /// Checking.
 impl RunSpec {
     /// Checks every field that can be checked without knowing the node.
@@ -268,7 +277,7 @@ impl RunSpec {
     /// The first field that is not allowed.
     pub fn check(&self) -> Result<(), Invalid> {
         check_name("container name", &self.name)?;
-        self.container.check()?;
+        self.container.check().map_err(in_words_of_run)?;
         if self.auto_remove && self.restart != Restart::No {
             return Err(Invalid::new("--restart", self.restart, "cannot be had with --rm"));
         }

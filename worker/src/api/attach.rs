@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use weft_model::ContainerId;
@@ -16,9 +16,9 @@ use super::{exec::window, refusal};
 use crate::{
     container::{
         AttachConfig, AttachInput, AttachOutput, AttachRecord, AttachSession, AttachTerminal,
-        Error, OutputStream,
+        OutputStream,
     },
-    local::Local,
+    local::{Attachment, Local},
 };
 
 /// Answers that wait for a caller who does not read; then the container's log keeps the rest.
@@ -28,7 +28,6 @@ pub(super) type Attached =
     Pin<Box<dyn Stream<Item = Result<AttachContainerResponse, Status>> + Send>>;
 
 type Answers = mpsc::Sender<Result<AttachContainerResponse, Status>>;
-type Session = oneshot::Receiver<Result<(AttachSession, u64), Error>>;
 
 /// The first message of a session.
 pub(super) async fn first(
@@ -54,12 +53,12 @@ pub(super) fn config(start: &Start) -> AttachConfig {
 pub(super) fn serve(
     local: Arc<Local>,
     id: ContainerId,
-    session: Session,
+    place: Attachment,
     requests: Streaming<AttachContainerRequest>,
 ) -> Attached {
     let (answers, queue) = mpsc::channel(ANSWER_QUEUE);
     tokio::spawn(async move {
-        let work = run(&local, id, session, requests, &answers);
+        let work = run(&local, id, place, requests, &answers);
         tokio::select! {
             end = work => {
                 // The caller may have gone.
@@ -75,13 +74,14 @@ pub(super) fn serve(
 async fn run(
     local: &Local,
     id: ContainerId,
-    session: Session,
+    mut place: Attachment,
     requests: Streaming<AttachContainerRequest>,
     answers: &Answers,
 ) -> Result<AttachContainerResponse, Status> {
     // The caller has gone if this fails, which ends the work.
     let _ = answers.send(answer(Response::Attached(true))).await;
-    let started = session.await.map_err(|_| Status::aborted("the container was not started"))?;
+    let started = place.session().await;
+    let started = started.ok_or_else(|| Status::aborted("the container was not started"))?;
     let (session, run) = started.map_err(refusal::status)?;
     let AttachSession { output, stdin, terminal } = session;
     let feeding = feed(local, id, stdin, terminal, requests);
@@ -89,7 +89,7 @@ async fn run(
         status = feeding => return Err(status),
         told = tell(output, answers) => told?,
     }
-    let end = local.ended(id, run).await;
+    let end = place.ended(run).await;
     answer(Response::ExitCode(end.exit_code))
 }
 

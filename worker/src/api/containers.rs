@@ -287,8 +287,8 @@ impl ContainerService for Containers {
         let mut requests = request.into_inner();
         let start = attach::first(&mut requests).await?;
         let (local, own) = self.sources.only_own(&start.container).await?;
-        let session = local.attach(own.id, attach::config(&start)).await.map_err(own::status)?;
-        Ok(Response::new(attach::serve(local, own.id, session, requests)))
+        let place = local.attach(own.id, attach::config(&start)).await.map_err(own::status)?;
+        Ok(Response::new(attach::serve(local, own.id, place, requests)))
     }
 
     async fn prune(

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use tonic::{Code, Status};
+use weft_proto::convert::status::hinted;
 
 use crate::container::Error;
 
@@ -15,7 +16,16 @@ pub(super) fn status(error: Error) -> Status {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    Status::new(code(&error), text)
+    hinted(code(&error), text, hint(&error))
+}
+
+fn hint(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Rootfs { .. } | Error::RootfsNotDirectory { .. } => {
+            Some("rootfs:DIR takes a directory of this node that holds a root file system")
+        }
+        _ => None,
+    }
 }
 
 fn code(error: &Error) -> Code {

@@ -303,6 +303,11 @@ impl Runtime for Embedded {
         Ok(all)
     }
 
+    async fn check_image(&self, dir: &Path) -> Result<(), Error> {
+        let dir = dir.to_owned();
+        self.blocking(move |inner| super::rootfs::image_dir(&dir, &inner.ours).map(drop)).await
+    }
+
     async fn create(&self, config: ContainerConfig) -> Result<Created, Error> {
         config.check()?;
         let id = config.id.clone();

@@ -9,7 +9,7 @@
 //! any two steps has left.
 
 use std::net::{TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -113,6 +113,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// All containers on this machine, adopted if they live, with what is left of a dead shim's
     /// killed.
     async fn list(&self) -> Result<Vec<Found>, Error>;
+
+    /// Whether a directory can be the image of a container.
+    ///
+    /// # Errors
+    /// `Rootfs`, `RootfsNotDirectory`, `RootfsIsOurs`.
+    async fn check_image(&self, _dir: &Path) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Makes everything but the command. On an error nothing is left.
     async fn create(&self, config: ContainerConfig) -> Result<Created, Error>;

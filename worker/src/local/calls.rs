@@ -1,6 +1,7 @@
 //! What users ask of containers.
 
 use std::{
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -74,6 +75,29 @@ pub struct Made {
     pub name: String,
 }
 
+/// A client's place at a container.
+pub struct Attachment {
+    told: oneshot::Receiver<Result<(AttachSession, u64), Error>>,
+    /// Outlives the container, which may be forgotten before its output is read.
+    live: watch::Receiver<Live>,
+}
+
+impl Attachment {
+    /// The session and the number of its run, as soon as the container is made; none if it is not
+    /// started.
+    pub async fn session(&mut self) -> Option<Result<(AttachSession, u64), Error>> {
+        (&mut self.told).await.ok()
+    }
+
+    /// Waits for the end of that run.
+    pub async fn ended(mut self, run: u64) -> End {
+        let ended =
+            self.live.wait_for(|live| live.ended.as_ref().is_some_and(|end| end.run >= run));
+        let none = End { run, exit_code: 0, error: String::new() };
+        ended.await.ok().and_then(|live| live.ended.clone()).unwrap_or(none)
+    }
+}
+
 impl Local {
     /// The container that `text` means.
     ///
@@ -95,6 +119,9 @@ impl Local {
     ) -> Result<Made, CallError> {
         let id = ContainerId::from_bytes(rand::random());
         let done_already = request.as_ref().is_some_and(|n| self.state().repeated(n).is_some());
+        if !done_already {
+            self.check_image(&wire).await?;
+        }
         if wire.name.is_empty() {
             wire.name = leases::chosen_name(&self.state());
         }
@@ -124,6 +151,15 @@ impl Local {
         let id = applied.id.parse().unwrap_or(id);
         let name = state.container(id).map(|c| c.spec.name.clone()).unwrap_or_default();
         Ok(Made { id, name })
+    }
+
+    /// Refuses an image that is not there before anything is made. What is no path is refused by its form.
+    async fn check_image(&self, wire: &v1::RunSpec) -> Result<(), CallError> {
+        let image = wire.container.as_ref().and_then(|spec| spec.image.strip_prefix("rootfs:"));
+        match image.map(Path::new).filter(|dir| dir.is_absolute()) {
+            Some(dir) => Ok(self.context.runtime.check_image(dir).await?),
+            None => Ok(()),
+        }
     }
 
     /// Starts a container, and comes back when its command runs. One that runs is left as it is.
@@ -297,17 +333,18 @@ impl Local {
         Ok(last.map_or((0, String::new()), |last| (last.exit_code, last.error)))
     }
 
-    /// Attaches to a container: at once if it runs, otherwise when it is started the next time. The
-    /// number is that of the run.
+    /// Attaches to a container: at once if it runs, otherwise when it is started the next time.
     ///
     /// # Errors
-    /// When it is not started, or the runtime refuses.
+    /// When there is no such container.
     pub async fn attach(
         &self,
         id: ContainerId,
         config: AttachConfig,
-    ) -> Result<oneshot::Receiver<Result<(AttachSession, u64), Error>>, CallError> {
+    ) -> Result<Attachment, CallError> {
         let cell = self.table.cell(id);
+        // Before the container can be gone, and its cell with it.
+        let live = cell.live.subscribe();
         let (tell, told) = oneshot::channel();
         let (phase, run) = {
             let live = cell.live.borrow();
@@ -322,15 +359,12 @@ impl Local {
                 cell.attach(Attaching { config, tell });
             }
         }
-        Ok(told)
-    }
-
-    /// Waits for the end of one run of a container, and with `--rm` until it is gone.
-    pub async fn ended(&self, id: ContainerId, run: u64) -> End {
-        let mut live = self.table.cell(id).live.subscribe();
-        let ended = live.wait_for(|live| live.ended.as_ref().is_some_and(|end| end.run >= run));
-        let none = End { run, exit_code: 0, error: String::new() };
-        ended.await.ok().and_then(|live| live.ended.clone()).unwrap_or(none)
+        if let Err(gone) = known(&self.state(), id) {
+            // It was forgotten while somebody asked: nobody drives this cell.
+            self.table.forget(id);
+            return Err(gone.into());
+        }
+        Ok(Attachment { told, live })
     }
 
     /// Puts a container on one more network; comes back when the kernel carries it, or at once if it

@@ -34,7 +34,7 @@ use std::{
 
 use weft_model::{ContainerId, State, object::Holder};
 
-pub use calls::{CallError, Made};
+pub use calls::{Attachment, CallError, Made};
 pub(crate) use choose::unpublished;
 pub use defaults::Defaults;
 pub use engine::{Engine, ProposeError};
