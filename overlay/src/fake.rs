@@ -106,9 +106,11 @@ impl FakeKernel {
             up: false,
         };
         put(inside, Object::Link("lo".to_owned(), loopback));
-        for (path, value) in
-            [("net/ipv4/ping_group_range", "1 0"), ("net/ipv4/ip_unprivileged_port_start", "1024")]
-        {
+        for (path, value) in [
+            ("net/ipv4/ping_group_range", "1 0"),
+            ("net/ipv4/ip_unprivileged_port_start", "1024"),
+            ("net/ipv4/tcp_mtu_probing", "0"),
+        ] {
             put(inside, Object::Sysctl(path.to_owned(), Setting::Is(value.to_owned())));
         }
     }
@@ -403,7 +405,13 @@ impl FakeKernel {
                 !matches!(object, Object::Fdb(Fdb::Behind { port, .. }) if port == name)
             });
         }
-        put(objects, Object::Link(name.to_owned(), Link { kind: old.kind, ..link.clone() }));
+        if link.mac.is_some() {
+            objects.retain(
+                |_, object| !matches!(object, Object::Neighbour { link, .. } if link == name),
+            );
+        }
+        let new = Link { kind: old.kind, mac: link.mac.or(old.mac), ..link.clone() };
+        put(objects, Object::Link(name.to_owned(), new));
         Ok(())
     }
 

@@ -453,6 +453,103 @@ proptest! {
     }
 }
 
+/// A kernel that is looked at after each operation.
+struct Watched {
+    inner: FakeKernel,
+    /// The networks that are encrypted by the wish that is being followed.
+    encrypted: BTreeSet<u32>,
+    /// How many more operations are executed before we are killed.
+    left: usize,
+    seen: Vec<String>,
+}
+
+impl Watched {
+    /// No device of an encrypted network sends in the clear, nothing but its way into the tunnel and its
+    /// members' ports is on its bridge, and what comes out of the tunnel is filtered before it can come.
+    fn check(&mut self, op: &Op) {
+        let host = &self.inner.plane.places[&Place::Host];
+        let bridges: BTreeSet<String> =
+            self.encrypted.iter().map(|vni| names::bridge(NetworkKey::Vni(*vni))).collect();
+        for object in host.values() {
+            let Object::Link(name, link) = object else { continue };
+            let clear = match &link.kind {
+                LinkKind::Vxlan { vni, .. } => self.encrypted.contains(vni),
+                LinkKind::Tunnelled { .. } | LinkKind::Tap | LinkKind::Veth => false,
+                _ => link.master.as_ref().is_some_and(|master| bridges.contains(master)),
+            };
+            // What a former wish left goes before anything else happens.
+            if clear && op.verb != Verb::Remove {
+                self.seen.push(format!("{name} is there after {op}"));
+            }
+        }
+        let Some(inside) = self.inner.plane.places.get(&Place::Tunnel) else { return };
+        let filtered = inside.contains_key(&plane::Key::Table(plane::Table::Tunnel));
+        let speaks = inside.values().any(|object| matches!(object, Object::Peer(_)));
+        if speaks && !filtered && !matches!(op.object, Object::Table(..)) {
+            self.seen.push(format!("the tunnel is not filtered after {op}"));
+        }
+    }
+}
+
+impl Kernel for Watched {
+    fn observe(&mut self, look: &Look) -> Observation {
+        self.inner.observe(look)
+    }
+
+    fn execute(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        let one = |op: &Op| {
+            let Some(left) = self.left.checked_sub(1) else { return Err(refused(libc::ESRCH)) };
+            self.left = left;
+            let result = self.inner.execute(std::slice::from_ref(op)).remove(0);
+            self.check(op);
+            result
+        };
+        ops.iter().map(one).collect()
+    }
+
+    fn release(&mut self, wanted: &BTreeMap<String, NetnsRef>) {
+        self.inner.release(wanted);
+    }
+
+    fn held(&self) -> Vec<String> {
+        self.inner.held()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// From any state to any other, and wherever we are killed in between.
+    #[test]
+    fn an_encrypted_network_is_closed_at_every_moment(
+        wishes in prop::collection::vec((wish(), prop::option::of(0usize..80)), 2..6),
+    ) {
+        let mut kernel = FakeKernel::new(PARAMETERS.iter().copied());
+        kernel.facts.underlay_mtu = Some(1500);
+        (0..3).for_each(|number| kernel.open_sandbox(&format!("s{number}")));
+        for object in foreign() {
+            put(kernel.plane.places.get_mut(&Place::Host).unwrap(), object);
+        }
+        let watched =
+            Watched { inner: kernel, encrypted: BTreeSet::new(), left: 0, seen: Vec::new() };
+        let mut driver = Driver::new(watched);
+        for (wish, killed) in wishes {
+            let desired = dataplane(&wish);
+            let encrypted = desired.networks.iter().filter_map(|(key, network)| {
+                match (key, network.kind.overlay()) {
+                    (NetworkKey::Vni(vni), Some(Overlay::Encrypted(_))) => Some(*vni),
+                    _ => None,
+                }
+            });
+            driver.kernel().encrypted = encrypted.collect();
+            driver.kernel().left = killed.unwrap_or(usize::MAX);
+            driver.reconcile(&desired, Completeness::Complete, &Scope::Full);
+            let seen = &driver.kernel().seen;
+            prop_assert!(seen.is_empty(), "{seen:#?}");
+        }
+    }
+}
+
 /// The kernel holds what is wanted, nothing else of ours, and the strangers' things.
 fn check(kernel: &FakeKernel, desired: &Dataplane) -> Result<(), TestCaseError> {
     let wanted = lower(desired, kernel.facts);

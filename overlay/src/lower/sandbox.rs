@@ -83,6 +83,12 @@ pub(super) fn inside(key: &str, sandbox: &Sandbox, dataplane: &Dataplane, facts:
             network::bridge(on, network).map(|_| LinkKind::Inner { outer: names::veth(key, on) });
         let Some(kind) = veth.or_else(|| parent::member(on, network)) else { continue };
         inner_end(&mut inside, kind, network, port, mtu);
+        if network.kind.overlay().is_some() {
+            // Between the nodes a path may shrink with nobody saying so. Over IPv4 packets are cut into pieces
+            // on the way; over IPv6 only the sender can do that (RFC 8200, section 5), and TCP finds out by
+            // itself that its packets are too large (RFC 4821).
+            put(&mut inside, setting("net/ipv4/tcp_mtu_probing".to_owned(), "1"));
+        }
         default_routes(&mut inside, &mut routed, network, port);
     }
     vip::lower(&mut inside, key, &sandbox.vips);

@@ -357,6 +357,11 @@ fn change(
             let object = Object::Peer(turned(wish, old));
             changes.push(Op::change(place.clone(), object));
         }
+        (Object::Link(name, wish), Some(Object::Link(_, old))) => {
+            // Giving a link the MAC that it has takes all its neighbours (`neigh_changeaddr`).
+            let link = Link { mac: wish.mac.filter(|_| wish.mac != old.mac), ..wish.clone() };
+            changes.push(Op::change(place.clone(), Object::Link(name.clone(), link)));
+        }
         (_, Some(_)) => changes.push(Op::change(place.clone(), object.clone())),
     }
 }

@@ -177,3 +177,132 @@ fn only_a_complete_wish_removes_and_removes_backwards() {
     let positions: Vec<usize> = order.iter().map(|start| position(&lines, start)).collect();
     assert!(positions.is_sorted(), "{positions:?} {lines:#?}");
 }
+
+/// One encrypted network with an interface on node 2, over the kernel's WireGuard.
+fn encrypted() -> Dataplane {
+    use weft_wire::{Identity, Key as WireKey, Member, Node, PeerIdentity};
+    let mut plane = small();
+    let address = |number: u8| Ipv4Addr::new(100, 64, 0, number);
+    let far: IpAddr = "10.1.0.3".parse().unwrap();
+    let members = [(mac_for([far]), Member { node: 2, addresses: vec![far] })].into();
+    let network = plane.networks.get_mut(&NetworkKey::Vni(65536)).unwrap();
+    network.kind = Kind::Overlay(Overlay::Encrypted(members));
+    let key =
+        PeerIdentity { public_key: WireKey([4; 32]), address: address(4), ports: vec![51820] };
+    let node =
+        Node { endpoint: "192.0.2.2".parse().unwrap(), identities: vec![key], keepalive: None };
+    let identity =
+        Identity { private_key: WireKey([2; 32]), address: address(2), ports: vec![51820] };
+    plane.tunnel = Some(Tunnel {
+        engine: Engine::Kernel,
+        identities: vec![identity],
+        nodes: [(2, node)].into(),
+    });
+    plane
+}
+
+/// The namespace of the tunnel as it is when it has just been made, and nothing else.
+fn opened() -> Plane {
+    let mut seen = empty();
+    put(seen.places.get_mut(&Place::Host).unwrap(), Object::Namespace);
+    seen.places.insert(Place::Tunnel, Objects::new());
+    seen
+}
+
+#[test]
+fn the_tunnel_is_filtered_before_it_leads_anywhere() {
+    let wanted = lower(&encrypted(), Facts { underlay_mtu: Some(1500), ..Facts::default() });
+    let ops = plan(&wanted, opened(), Completeness::Complete);
+    let inside = ops.iter().filter(|op| op.place == Place::Tunnel).map(ToString::to_string);
+    let inside: Vec<String> = inside.collect();
+    let expected = [
+        "[the tunnel] nft -f Tunnel.nft",
+        "[the tunnel] nft add element inet weft senders { 100.64.0.4 . 0x010000 . 02:42:0a:01:00:03 }",
+        "[the tunnel] nft add element inet weft receivers { 100.64.0.4 }",
+        "[the tunnel] ip link add weft-wg0 type wireguard (asked for in the host) mtu 1440 alias weft:tunnel up",
+        "[the tunnel] wg set weft-wg0 private-key ... listen-port 51820",
+        "[the tunnel] wg set weft-wg0 peer ... allowed-ips 100.64.0.4/32 endpoint 192.0.2.2:51820 persistent-keepalive 0",
+        "[the tunnel] sysctl -w net.ipv4.conf.weft-wg0.rp_filter='0'",
+        "[the tunnel] ip address add 100.64.0.2/32 dev weft-wg0 nodad",
+        "[the tunnel] ip route add 100.64.0.4/32 dev weft-wg0 protocol 219 src 100.64.0.2",
+    ];
+    assert_eq!(inside, expected);
+    let vxlan = ops.iter().map(ToString::to_string).filter(|line| line.contains("wx010000"));
+    let vxlan: Vec<String> = vxlan.collect();
+    assert!(
+        vxlan[0].starts_with("ip link add wx010000 type vxlan id 65536 dstport 4789"),
+        "{vxlan:#?}"
+    );
+    assert!(vxlan.iter().any(|line| line.contains("dst 100.64.0.4 self")), "{vxlan:#?}");
+    assert!(!vxlan.iter().any(|line| line.contains("192.0.2.2")), "{vxlan:#?}");
+}
+
+#[test]
+fn without_a_tunnel_an_encrypted_network_has_no_way_out() {
+    let mut wish = encrypted();
+    wish.tunnel = None;
+    let wanted = lower(&wish, Facts::default());
+    let ops = plan(&wanted, empty(), Completeness::Complete);
+    assert!(!ops.iter().any(|op| op.to_string().contains("wx010000")), "{ops:#?}");
+    assert!(ops.iter().any(|op| op.to_string().starts_with("ip link add wb010000")));
+}
+
+/// A peer that has moved is left where it is, unless it is wished elsewhere than before.
+#[test]
+fn a_live_peer_is_told_only_what_is_new() {
+    let mut wish = encrypted();
+    let facts = Facts { underlay_mtu: Some(1500), ..Facts::default() };
+    let settled = |endpoint: Option<&str>| {
+        let mut seen = lower(&encrypted(), facts).plane;
+        for object in seen.places.get_mut(&Place::Tunnel).unwrap().values_mut() {
+            if let Object::Peer(peer) = object {
+                peer.endpoint = endpoint.map(|text| text.parse().unwrap());
+            }
+        }
+        seen
+    };
+    let peers = |wish: &Dataplane, seen: Plane| -> Vec<String> {
+        let ops = plan(&lower(wish, facts), seen, Completeness::Complete);
+        ops.iter().map(ToString::to_string).filter(|line| line.contains("peer")).collect()
+    };
+    // Alive, and what it was told is not known; or it was told the same.
+    assert_eq!(peers(&wish, settled(None)), [""; 0]);
+    assert_eq!(peers(&wish, settled(Some("192.0.2.2:51820"))), [""; 0]);
+    // Silent, and elsewhere.
+    let back = "[the tunnel] wg set weft-wg0 peer ... allowed-ips 100.64.0.4/32 endpoint 192.0.2.2:51820 \
+                persistent-keepalive 0";
+    assert_eq!(peers(&wish, settled(Some("192.0.2.9:51820"))), [back]);
+    // Something else is wished: its endpoint is not touched.
+    wish.tunnel.as_mut().unwrap().nodes.get_mut(&2).unwrap().keepalive = Some(25);
+    let kept =
+        "[the tunnel] wg set weft-wg0 peer ... allowed-ips 100.64.0.4/32 persistent-keepalive 25";
+    assert_eq!(peers(&wish, settled(None)), [kept]);
+    assert_eq!(peers(&wish, settled(Some("192.0.2.2:51820"))), [kept]);
+}
+
+/// Before everything is known the engine keeps doing what it does already.
+#[test]
+fn an_incomplete_wish_takes_nothing_from_the_engine() {
+    let mut wish = encrypted();
+    wish.tunnel.as_mut().unwrap().engine = Engine::Userspace;
+    let facts = Facts { underlay_mtu: Some(1500), ..Facts::default() };
+    let all = lower(&wish, facts);
+    let mut seen = all.plane.clone();
+    let Some(Object::Wire(told)) = seen.places[&Place::Host].get(&Key::Wire).cloned() else {
+        panic!("nothing is told")
+    };
+    put(seen.places.get_mut(&Place::Host).unwrap(), Object::Wire(told.without_private_keys()));
+    let mut less = wish.clone();
+    let network = less.networks.get_mut(&NetworkKey::Vni(65536)).unwrap();
+    network.kind = Kind::Overlay(Overlay::Encrypted(BTreeMap::new()));
+    less.tunnel.as_mut().unwrap().nodes.clear();
+    let less = lower(&less, facts);
+    let told = |completeness| -> Vec<Op> {
+        let ops = plan(&less, seen.clone(), completeness);
+        ops.into_iter().filter(|op| matches!(op.object, Object::Wire(_))).collect()
+    };
+    assert_eq!(told(Completeness::Partial), []);
+    let [op] = &told(Completeness::Complete)[..] else { panic!("one word") };
+    assert_eq!(op.to_string(), "weft wire replace: 1 keys, 0 nodes, 1 networks");
+    assert!(!format!("{op:?}").contains("2, 2, 2"), "no key is printed");
+}

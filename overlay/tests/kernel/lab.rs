@@ -176,6 +176,12 @@ impl Node {
         Self { run, space, reconciler, desired: Dataplane::default(), runtime }
     }
 
+    /// Runs a shell command in the namespace of the tunnel.
+    pub fn inside(&self, command: &str) -> String {
+        let path = self.run.path().join("tunnel");
+        self.space.sh(&format!("nsenter --net={} sh -ec '{command}'", path.display()))
+    }
+
     pub fn look(&self, completeness: Completeness, scope: Scope) -> Report {
         let desired = Arc::new(self.desired.clone());
         self.runtime.block_on(self.reconciler.reconcile(desired, completeness, scope)).unwrap()

@@ -4,6 +4,7 @@
 mod bridge;
 mod cost;
 mod egress;
+mod encrypted;
 mod lab;
 mod life;
 mod ovs;
