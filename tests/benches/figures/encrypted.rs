@@ -57,7 +57,7 @@ pub fn run(bench: &Bench) {
     let plain = prepare(&*ours, "plain", "10.71.0.0/24", "10.71.0.", &[]);
     let encrypted = prepare(&*ours, "encrypted", "10.72.0.0/24", "10.72.0.", &["-o", "encrypted"]);
     let plain = plain.expect("a plain overlay works");
-    let packets = wire::clear(ours.lab(), || drop(plain.round_trip()));
+    let packets = wire::clear(ours.lab(), || plain.round_trip());
     assert!(packets > 0, "what a plain overlay sends is not seen");
     let encrypted = match encrypted {
         Ok(path) => path,
@@ -66,7 +66,7 @@ pub fn run(bench: &Bench) {
             return;
         }
     };
-    let packets = wire::clear(ours.lab(), || drop(encrypted.round_trip()));
+    let packets = wire::clear(ours.lab(), || encrypted.round_trip());
     assert_eq!(packets, 0, "an encrypted overlay sends in the clear");
     let labs = bench.with_peer().then(|| peers::lab("bench-encrypted-peers"));
     let tunnels: Vec<(Peer, Result<Tunnel<'_>, String>)> =

@@ -44,14 +44,14 @@ pub fn set(lab: &Lab, wire: Wire) {
 }
 
 /// How many packets of VXLAN the two hosts send in the clear while something is done.
-pub fn clear(lab: &Lab, work: impl FnOnce()) -> u64 {
+pub fn clear<T>(lab: &Lab, work: impl FnOnce() -> T) -> u64 {
     for host in lab.hosts() {
         host.sh("nft add table inet bench
              nft add chain inet bench out '{ type filter hook output priority 0; }'
              nft add rule inet bench out udp dport 4789 counter")
             .ok();
     }
-    work();
+    let _ = work();
     let counts = lab.hosts().map(|host| {
         let text = host.sh("nft list chain inet bench out; nft delete table inet bench").ok();
         // "udp dport 4789 counter packets 12 bytes 1234"
