@@ -44,7 +44,10 @@ fn networks() -> Vec<(String, i32, &'static [&'static str])> {
         ),
         ("--subnet 10.30.0.0/24 -o com.docker.network.driver.mtu=banana x", 1, &["mtu"]),
         ("--subnet 10.30.0.0/24 -o com.docker.network.driver.mtu=10 x", 1, &["mtu"]),
+        ("--subnet 10.30.0.0/24 -o encrypted=perhaps x", 1, &["encrypted", "true or false"]),
         ("--subnet 10.30.0.0/24 shop", 1, &["shop", "exists"]),
+        // One network does not become another: the way is shown.
+        ("-o encrypted shop", 1, &["shop", "exists", "hint: ", "--network-add", "--network-rm"]),
         ("--subnet 10.30.0.0/24 ../x", 1, &["../x"]),
         ("--subnet 10.30.0.0/24 a/b", 1, &["a/b"]),
         ("--subnet 10.30.0.0/24 host", 1, &["host"]),
@@ -101,10 +104,14 @@ const OTHERS: &[Case<'static>] = &[
     ("node inspect nobody", 1, &["nobody"]),
     ("node update --availability sometimes n1", 2, &["sometimes"]),
     ("node update --availability drain nobody", 1, &["nobody"]),
+    ("node update --rotate-key nosuch", 1, &["nosuch"]),
     ("node promote nobody", 1, &["nobody"]),
     ("node demote n1", 1, &["last"]),
     ("node rm n1", 1, &["n1"]),
     ("cluster init", 1, &["already"]),
+    ("cluster init --wireguard-port 99999", 2, &["99999", "65503"]),
+    ("cluster update --key-rotation 1s", 1, &["--key-rotation", "1m"]),
+    ("cluster update --wireguard-port 80", 2, &["80"]),
     ("cluster join-token nobody", 2, &["nobody"]),
     ("cluster join-token --uses 0 worker", 2, &["uses"]),
     ("cluster join-token --ttl banana worker", 2, &["banana"]),
@@ -155,6 +162,32 @@ fn every_bad_value_has_its_own_error_and_changes_nothing() {
     }
     assert_eq!(kernel.changes(&host.snapshot()), Vec::<String>::new());
     assert!(wrong.is_empty(), "{} of the table:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_cluster_that_cannot_be_is_not_begun() {
+    let lab = Lab::alone("bad-init", 1);
+    let host = lab.host(1);
+    let init = ["cluster", "init", "--advertise-addr", "10.99.0.1", "--key-rotation"];
+    host.weft(&[&init[..], &["1s"]].concat()).refused(1, &["--key-rotation", "1m"]);
+    assert!(host.weft(&["info"]).ok().contains("Cluster: inactive"));
+    host.weft(&[&init[..], &["0"]].concat()).ok();
+}
+
+#[test]
+fn an_engine_that_the_kernel_has_not_is_no_engine() {
+    let lab = Lab::new("bad-engine", 1);
+    let host = lab.host(1);
+    if host.sh("ip link add wg0 type wireguard").code == 0 {
+        eprintln!("this kernel has WireGuard: there is nothing to refuse");
+        return;
+    }
+    let dirs = [host.state_dir(), host.run_dir()].map(|dir| dir.display().to_string());
+    let [state, run] = &dirs;
+    let daemon = ["daemon", "--state-dir", state, "--run-dir", run, "--wireguard", "kernel"];
+    host.weft(&daemon).refused(1, &["wireguard", "hint: ", "--wireguard userspace"]);
+    host.start();
+    assert!(host.weft(&["info"]).ok().contains("WireGuard: userspace"));
 }
 
 #[test]

@@ -124,7 +124,12 @@ impl Lab {
         self.switch.run(&["sh", "-c", script], &[])
     }
 
-    /// The image of the lab: busybox and `peer`.
+    /// Process that holds the namespaces of the switch.
+    pub fn outside_pid(&self) -> u32 {
+        self.switch.pid()
+    }
+
+    /// The image of the lab: busybox, `peer` and `canary`.
     pub fn image(&self) -> String {
         format!("rootfs:{}", rootfs::make(&self.dir).display())
     }

@@ -1,5 +1,6 @@
-//! The containers' root directory: busybox with a link for each of its commands, and `peer`, the
-//! program of `weft-lab-peer.rs`, with the libraries that it is linked to.
+//! The containers' root directory: busybox with a link for each of its commands, and `peer` and
+//! `canary`, the programs of `weft-lab-peer.rs` and `weft-lab-canary.rs`, with the libraries that they
+//! are linked to.
 
 use std::{
     fs,
@@ -25,18 +26,24 @@ pub fn make(dir: &Path) -> PathBuf {
     for name in said(BUSYBOX, "--list").lines().filter(|name| *name != "busybox") {
         symlink("busybox", root.join("bin").join(name)).expect("a link to busybox");
     }
-    let peer = built("weft-lab-peer");
-    copy(&peer, &root.join("bin/peer"));
-    let libraries = said("ldd", &peer.display().to_string());
-    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        let to = root.join(library.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().expect("a library lies in a directory")).expect("writable");
-        copy(Path::new(library), &to);
+    for name in ["peer", "canary"] {
+        install(&built(&format!("weft-lab-{name}")), &root, name);
     }
     let file = |name: &str, text: &str| fs::write(root.join(name), text).expect("writable");
     file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
     file("etc/nsswitch.conf", "hosts: files dns\n");
     root
+}
+
+/// A program and the shared libraries that it is linked to.
+fn install(program: &Path, root: &Path, name: &str) {
+    copy(program, &root.join("bin").join(name));
+    let libraries = said("ldd", &program.display().to_string());
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().expect("a library lies in a directory")).expect("writable");
+        copy(Path::new(library), &to);
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
