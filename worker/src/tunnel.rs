@@ -98,16 +98,14 @@ impl KeyBook {
             let (source, assignments) = assigned.borrow_and_update().clone();
             let applied = standing.borrow_and_update().revision;
             match source {
-                // An old leader that does not know yet may tell of an older state: what that does not
-                // ask for may be in use.
-                Source::Managers if assignments.revision >= newest => {
-                    newest = assignments.revision;
-                    self.agree(&assignments, applied);
+                Source::Managers => {
+                    newest = newest.max(assignments.revision);
+                    self.agree(&assignments, newest, applied);
                 }
                 Source::Kept => newest = newest.max(assignments.revision),
                 // The next cluster counts its own revisions.
                 Source::Alone => newest = 0,
-                Source::Managers | Source::None => {}
+                Source::None => {}
             }
             let changed = tokio::select! {
                 changed = assigned.changed() => changed,
@@ -120,11 +118,12 @@ impl KeyBook {
     }
 
     /// Makes the keys that are asked for, and forgets the others once nothing uses them, which is when
-    /// the revision that does not ask for them is `applied`.
-    fn agree(&self, assignments: &Assignments, applied: u64) {
+    /// the revision that does not ask for them is `applied`. It is the `newest`: an old leader that does
+    /// not know yet may tell of an older state, and what that does not ask for may be in use.
+    fn agree(&self, assignments: &Assignments, newest: u64, applied: u64) {
         let Some(asked) = asked(assignments) else { return };
         self.make(&asked);
-        if applied >= assignments.revision {
+        if assignments.revision >= newest && applied >= assignments.revision {
             self.forget_all_but(&asked);
         }
     }
@@ -221,11 +220,11 @@ mod tests {
         let first = book.end().borrow().report();
         book.begin(&asks(1, &[7]));
         assert_eq!(has(&book), [1], "there is one already");
-        book.agree(&asks(4, &[1, 2]), 4);
+        book.agree(&asks(4, &[1, 2]), 4, 4);
         assert_eq!(has(&book), [1, 2]);
-        book.agree(&asks(9, &[2]), 8);
+        book.agree(&asks(9, &[2]), 9, 8);
         assert_eq!(has(&book), [1, 2], "the former one may be in use");
-        book.agree(&asks(9, &[2]), 9);
+        book.agree(&asks(9, &[2]), 9, 9);
         assert_eq!(has(&book), [2]);
         let again = KeyBook::open(state.path(), Choice::in_memory()).unwrap();
         assert_eq!(*again.end().borrow(), *book.end().borrow());
