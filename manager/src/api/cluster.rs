@@ -12,7 +12,7 @@ use weft_model::{
 };
 use weft_proto::{
     convert::{
-        cluster::{cluster as to_wire, spec},
+        cluster::{cluster as to_wire, spec, spec_of_update},
         node::role_of,
         status::{hinted, invalid},
         value::{span, timestamp},
@@ -51,14 +51,11 @@ pub async fn update(
     manager: &Manager,
     request: UpdateClusterRequest,
 ) -> Result<UpdateClusterResponse, Status> {
-    let expiry = span("--cert-expiry", request.cert_expiry.as_ref());
-    let expiry = expiry.map_err(|error| invalid(&error))?;
     let choice = |state: &State, _: &mut dyn IdSource| {
-        let mut next = cluster(state)?.spec.clone();
-        next.task_history_limit = request.task_history_limit.unwrap_or(next.task_history_limit);
-        next.certificate_expiry = expiry.unwrap_or(next.certificate_expiry);
+        let present = &cluster(state)?.spec;
+        let spec = spec_of_update(present, &request).map_err(|error| invalid(&error))?;
         let expect = (request.version != 0).then_some(request.version);
-        Ok(Command::UpdateCluster { expect, spec: next })
+        Ok(Command::UpdateCluster { expect, spec })
     };
     let (_, state) = manager.decide(named(&request)?, choice).await?;
     Ok(UpdateClusterResponse { cluster: Some(to_wire(&*cluster(&state)?)) })

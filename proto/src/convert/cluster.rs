@@ -39,14 +39,10 @@ pub fn spec_of_init(request: &v1::InitRequest) -> Result<ClusterSpec, Invalid> {
     let mut spec = ClusterSpec::default();
     spec.encrypt_overlays = request.encrypt_overlays;
     if request.wireguard_port != 0 {
-        let port = request.wireguard_port;
-        spec.wireguard_port = u16::try_from(port)
-            .map_err(|_| Invalid::new("--wireguard-port", port, "must be from 1024 to 65503"))?;
+        spec.wireguard_port = wireguard_port(request.wireguard_port)?;
     }
-    match value::span("--key-rotation", request.key_rotation.as_ref())? {
-        None => {}
-        Some(Duration::ZERO) => spec.key_rotation = None,
-        Some(period) => spec.key_rotation = Some(period),
+    if let Some(period) = value::span("--key-rotation", request.key_rotation.as_ref())? {
+        spec.key_rotation = key_rotation(period);
     }
     if !request.default_addr_pools.is_empty() {
         let pools = request.default_addr_pools.iter();
@@ -74,9 +70,61 @@ pub fn spec_of_init(request: &v1::InitRequest) -> Result<ClusterSpec, Invalid> {
     Ok(spec)
 }
 
+/// The settings with what an administrator changes.
+///
+/// # Errors
+/// The first field that cannot be read. Ranges are checked by the state.
+pub fn spec_of_update(
+    present: &ClusterSpec,
+    request: &v1::UpdateClusterRequest,
+) -> Result<ClusterSpec, Invalid> {
+    let mut next = present.clone();
+    next.task_history_limit = request.task_history_limit.unwrap_or(next.task_history_limit);
+    if let Some(expiry) = value::span("--cert-expiry", request.cert_expiry.as_ref())? {
+        next.certificate_expiry = expiry;
+    }
+    next.encrypt_overlays = request.encrypt_overlays.unwrap_or(next.encrypt_overlays);
+    if let Some(port) = request.wireguard_port {
+        next.wireguard_port = wireguard_port(port)?;
+    }
+    if let Some(period) = value::span("--key-rotation", request.key_rotation.as_ref())? {
+        next.key_rotation = key_rotation(period);
+    }
+    Ok(next)
+}
+
+fn wireguard_port(port: u32) -> Result<u16, Invalid> {
+    u16::try_from(port)
+        .map_err(|_| Invalid::new("--wireguard-port", port, "must be from 1024 to 65503"))
+}
+
+/// 0 is never.
+fn key_rotation(period: Duration) -> Option<Duration> {
+    (period > Duration::ZERO).then_some(period)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_update_changes_what_it_names() {
+        let present = ClusterSpec { task_history_limit: 7, ..ClusterSpec::default() };
+        let same = spec_of_update(&present, &v1::UpdateClusterRequest::default());
+        assert_eq!(same, Ok(present.clone()));
+        let request = v1::UpdateClusterRequest {
+            encrypt_overlays: Some(true),
+            wireguard_port: Some(4500),
+            key_rotation: Some(value::duration(Duration::ZERO)),
+            ..Default::default()
+        };
+        let next = spec_of_update(&present, &request).unwrap();
+        assert_eq!((next.encrypt_overlays, next.wireguard_port), (true, 4500));
+        assert_eq!((next.key_rotation, next.task_history_limit), (None, 7));
+        let request = v1::UpdateClusterRequest { wireguard_port: Some(70_000), ..request };
+        let wrong = spec_of_update(&present, &request).unwrap_err();
+        assert!(wrong.to_string().contains("--wireguard-port"), "{wrong}");
+    }
 
     #[test]
     fn what_is_left_out_gets_its_default_and_the_rest_is_taken() {
