@@ -23,7 +23,7 @@ fn packed(frame: &[u8]) -> Vec<u8> {
 }
 
 /// The frame inside, after everything around it was compared byte by byte.
-pub fn unpacked<'a>(packet: &'a [u8], hash: u32, ecn: Ecn) -> &'a [u8] {
+pub fn unpacked(packet: &[u8], hash: u32, ecn: Ecn) -> &[u8] {
     let total = (packet.len() as u16).to_be_bytes();
     assert_eq!(packet[..2], [0x45, ecn.class()]);
     assert_eq!(packet[2..4], total);
