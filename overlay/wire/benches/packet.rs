@@ -26,7 +26,7 @@ fn main() {
     let single = frame[..HEADERS + SIZE].to_vec();
     let gso = Gso { kind: GsoKind::Tcp4, size: SIZE as u16, reduced: false };
     let partial = Some(Partial { start: 34, offset: 16 });
-    let header = |gso| VnetHeader { partial, gso, header_length: HEADERS as u16 };
+    let header = |gso| VnetHeader { partial, gso, verified: false, header_length: HEADERS as u16 };
     let outer = Outer::new(Ipv4Addr::new(100, 64, 0, 2), Ipv4Addr::new(100, 64, 0, 4), 4096);
     let mut out = vec![0; 2_048];
 

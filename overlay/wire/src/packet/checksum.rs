@@ -40,6 +40,12 @@ impl Sum {
         Self(self.0 + lanes.total() + short(rest))
     }
 
+    /// With another sum added.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// With a number of 16 bits added.
     #[must_use]
     pub fn word(self, word: u16) -> Self {

@@ -27,19 +27,18 @@ pub(super) struct Cut {
 impl Cut {
     pub(super) fn new(
         gso: Gso,
-        partial: Partial,
+        partial: Option<Partial>,
         frame: &[u8],
         layers: Option<Layers>,
     ) -> Result<Self, BadFrame> {
         let layers = layers.filter(|layers| fits(gso.kind, layers)).ok_or(BadFrame::Offload)?;
-        let (transport, field) = (layers.transport, layers.checksum_offset());
-        if usize::from(partial.start) != transport || usize::from(partial.offset) != field {
-            return Err(BadFrame::Offload);
-        }
         if layers.fragment || layers.end != frame.len() {
             return Err(BadFrame::Network);
         }
+        let transport = layers.transport;
         let headers = transport + transport_header(&frame[transport..], layers.protocol)?;
+        let transport_sum =
+            transport_sum(&frame[..headers], &layers, partial, frame.len() - transport)?;
         let size = usize::from(gso.size);
         Ok(Self {
             layers,
@@ -47,11 +46,7 @@ impl Cut {
             size,
             count: (frame.len() - headers).div_ceil(size).max(1),
             network_sum: network_sum(frame, &layers),
-            transport_sum: transport_sum(
-                &frame[transport..headers],
-                frame.len() - transport,
-                layers.protocol,
-            ),
+            transport_sum,
         })
     }
 
@@ -149,17 +144,34 @@ fn network_sum(frame: &[u8], layers: &Layers) -> Sum {
     }
 }
 
-/// `length` is what the pseudo header's sum in the checksum's place was made with. That sum is used,
-/// since only its maker knows the last destination of a routing header.
-fn transport_sum(header: &[u8], length: usize, protocol: u8) -> Sum {
-    let sum = Sum::default().bytes(header).less(length as u16);
-    match protocol {
-        TCP => {
-            let sequence = be32(header, tcp::SEQUENCE);
-            sum.less((sequence >> 16) as u16)
-                .less(sequence as u16)
-                .less(be16(header, tcp::FLAGS - 1))
+/// The sum of what is the same in all packets, besides their length. `length` is what the sum of the
+/// pseudo header in the checksum's place was made with.
+fn transport_sum(
+    headers: &[u8],
+    layers: &Layers,
+    partial: Option<Partial>,
+    length: usize,
+) -> Result<Sum, BadFrame> {
+    let header = &headers[layers.transport..];
+    let field = layers.checksum_offset();
+    let sum = Sum::default().bytes(header);
+    let sum = match partial {
+        // This is used as it is, since only its maker knows the last destination of a routing header.
+        Some(partial) if places(partial) == (layers.transport, field) => sum.less(length as u16),
+        None if layers.transport == layers.network + layers.family.fixed_length() => {
+            sum.less(be16(header, field)).and(layers.pseudo_header(headers, 0))
         }
+        Some(_) | None => return Err(BadFrame::Offload),
+    };
+    Ok(match layers.protocol {
+        TCP => sum
+            .less((be32(header, tcp::SEQUENCE) >> 16) as u16)
+            .less(be32(header, tcp::SEQUENCE) as u16)
+            .less(be16(header, tcp::FLAGS - 1)),
         _ => sum.less(be16(header, 4)),
-    }
+    })
+}
+
+fn places(partial: Partial) -> (usize, usize) {
+    (partial.start.into(), partial.offset.into())
 }

@@ -135,6 +135,7 @@ impl Flow {
                 start: layers.transport as u16,
                 offset: layers.checksum_offset() as u16,
             }),
+            verified: false,
             gso: Some(Gso { kind: kind(layers), size: self.head.payload as u16, reduced }),
             header_length: self.head.headers as u16,
         }
@@ -205,7 +206,7 @@ impl Flow {
     fn write_transport(&self, frame: &mut [u8]) {
         let layers = &self.head.layers;
         let length = (self.length - layers.transport) as u16;
-        let sum = pseudo_header(frame, layers, length).partial();
+        let sum = layers.pseudo_header(frame, length).partial();
         let header = &mut frame[layers.transport..self.head.headers];
         match layers.protocol {
             TCP => header[tcp::FLAGS] |= self.closing,
@@ -253,16 +254,7 @@ fn is_right(frame: &[u8], layers: &Layers) -> bool {
         Family::V4 => Sum::default().bytes(network).is_right(),
         Family::V6 => true,
     };
-    sound && pseudo_header(frame, layers, transport.len() as u16).bytes(transport).is_right()
-}
-
-/// What the checksum of a transport covers besides itself (RFC 9293, section 3.1; RFC 8200, section 8.1).
-fn pseudo_header(frame: &[u8], layers: &Layers, length: u16) -> Sum {
-    let addresses = match layers.family {
-        Family::V4 => layers.network + 12..layers.network + 20,
-        Family::V6 => layers.network + 8..layers.network + 40,
-    };
-    Sum::default().bytes(&frame[addresses]).word(u16::from(layers.protocol)).word(length)
+    sound && layers.pseudo_header(frame, transport.len() as u16).bytes(transport).is_right()
 }
 
 fn kind(layers: &Layers) -> GsoKind {

@@ -1,6 +1,6 @@
 //! The parts of an Ethernet frame.
 
-use super::{bytes::be16, tcp};
+use super::{bytes::be16, checksum::Sum, tcp};
 
 /// Length of an Ethernet header without tags.
 pub(super) const ETHERNET: usize = 14;
@@ -163,6 +163,16 @@ fn is_extension(protocol: u8) -> bool {
 }
 
 impl Layers {
+    /// What the checksum of a transport of so many bytes covers besides itself (RFC 9293, section 3.1;
+    /// RFC 8200, section 8.1), if the packet is not routed by its source.
+    pub(super) fn pseudo_header(&self, frame: &[u8], length: u16) -> Sum {
+        let addresses = match self.family {
+            Family::V4 => self.network + 12..self.network + 20,
+            Family::V6 => self.network + 8..self.network + 40,
+        };
+        Sum::default().bytes(&frame[addresses]).word(u16::from(self.protocol)).word(length)
+    }
+
     /// Of TCP, or else of UDP, from the beginning of its header.
     pub(super) fn checksum_offset(&self) -> usize {
         if self.protocol == TCP { tcp::CHECKSUM } else { 6 }

@@ -30,15 +30,15 @@ enum Work {
 impl<'a> Segments<'a> {
     /// Checks the frame against its own headers; of the device's header only what they confirm is used.
     ///
-    /// A frame that stands for several packets must have an unfinished checksum: from a finished one,
-    /// which may be wrong, right ones would be made.
+    /// A frame that stands for several packets must have an unfinished checksum, or one that was found
+    /// right: from a wrong one right ones would be made.
     pub fn new(header: VnetHeader, frame: &'a [u8]) -> Result<Self, BadFrame> {
         frame::link(frame)?;
         let layers = frame::layers(frame);
         let known = layers.ok().flatten();
         let work = match (header.gso, header.partial) {
-            (Some(gso), Some(partial)) => Work::Cut(Cut::new(gso, partial, frame, layers?)?),
-            (Some(_), None) => return Err(BadFrame::Offload),
+            (Some(_), None) if !header.verified => return Err(BadFrame::Offload),
+            (Some(gso), partial) => Work::Cut(Cut::new(gso, partial, frame, layers?)?),
             (None, Some(partial)) => Work::Checksum(checked(partial, frame)?),
             (None, None) => Work::None,
         };

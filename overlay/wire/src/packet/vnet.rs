@@ -7,6 +7,8 @@ use super::frame::BadFrame;
 pub struct VnetHeader {
     /// Set: the checksum of the transport holds only its pseudo header's sum.
     pub partial: Option<Partial>,
+    /// The checksum of the transport was found right by the kernel or a device.
+    pub verified: bool,
     /// Set: the frame stands for several packets.
     pub gso: Option<Gso>,
     /// Length of all headers. A hint: the kernel gives it wrongly for forwarded frames, so that it is
@@ -47,6 +49,8 @@ pub enum GsoKind {
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
 const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_F_DATA_VALID`
+const DATA_VALID: u8 = 2;
 /// `VIRTIO_NET_HDR_GSO_NONE`, `_TCPV4`, `_TCPV6`, `_UDP_L4` and `_ECN`
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
@@ -68,7 +72,8 @@ impl VnetHeader {
         let [header_length, size, start, offset] =
             [0, 1, 2, 3].map(|at| u16::from_ne_bytes(numbers[at]));
         let partial = (flags & NEEDS_CSUM != 0).then_some(Partial { start, offset });
-        Ok(Self { partial, gso: gso(kind, size)?, header_length })
+        let verified = flags & DATA_VALID != 0;
+        Ok(Self { partial, verified, gso: gso(kind, size)?, header_length })
     }
 
     /// For a device with headers of 12 bytes; the first ten are the header of 10 bytes.
@@ -84,6 +89,9 @@ impl VnetHeader {
             put(6, partial.start);
             put(8, partial.offset);
             bytes[0] = NEEDS_CSUM;
+        }
+        if self.verified {
+            bytes[0] |= DATA_VALID;
         }
         bytes[1] = self.gso.map_or(GSO_NONE, Gso::code);
         bytes

@@ -52,6 +52,24 @@ proptest! {
         }
     }
 
+    /// A checksum that was found right is as good as none, if it is known what it covers.
+    #[test]
+    fn verified_is_as_good(flow in flow(), load in load()) {
+        let payload = load.payload(&flow);
+        let (header, _) = flow.large(&payload, load.size);
+        let frame = one(&flow, &payload, Checksum::Right);
+        let verified = VnetHeader { partial: None, verified: true, ..header };
+        let bare = match &flow.network {
+            Network::V6 { extensions, .. } => extensions.is_empty(),
+            Network::V4 { options, .. } => options.is_empty(),
+        };
+        if bare {
+            prop_assert_eq!(cut(verified, &frame), flow.packets(&payload, load.size));
+        } else {
+            prop_assert_eq!(Segments::new(verified, &frame).err(), Some(BadFrame::Offload));
+        }
+    }
+
     /// The tunnel's header has the mark of the frame, whatever is around its IP header.
     #[test]
     fn mark_goes_outside(flow in flow(), load in load()) {
@@ -128,27 +146,67 @@ proptest! {
     }
 }
 
+/// A header of the transport that does not fit its packet.
+#[test]
+fn lies_of_the_transport_are_refused() {
+    for (transport, at, bytes) in [
+        // Lengths of UDP, one too few and one too many, then of TCP's header: too short, and past the end.
+        (Transport::Udp, 38, [0, 107]),
+        (Transport::Udp, 38, [0, 109]),
+        (tcp(vec![]), 46, [0x4f, ACK]),
+        (tcp(vec![1; 40]), 46, [0xf0, ACK]),
+    ] {
+        let flow = v4_flow(transport);
+        let length = if flow.protocol() == 17 { 100 } else { 0 };
+        let (header, mut frame) = flow.large(&vec![7; length], 10);
+        assert!(Segments::new(header, &frame).is_ok());
+        frame[at..at + 2].copy_from_slice(&bytes);
+        if bytes[0] == 0xf0 {
+            // Cut to the length that IP says, which is shorter than TCP's header.
+            frame.truncate(34 + 40);
+            frame[16..18].copy_from_slice(&[0, 60]);
+        }
+        assert_eq!(Segments::new(header, &frame).err(), Some(BadFrame::Transport), "{bytes:?}");
+    }
+}
+
+fn tcp(options: Vec<u8>) -> Transport {
+    Transport::Tcp {
+        sequence: 1,
+        acknowledgment: 2,
+        reserved: 0,
+        flags: ACK,
+        window: 3,
+        urgent: 0,
+        options,
+    }
+}
+
+fn v4_flow(transport: Transport) -> Flow {
+    Flow {
+        destination_mac: [2; 6],
+        source_mac: [4; 6],
+        tags: vec![],
+        network: Network::V4 {
+            source: [10, 0, 0, 2],
+            destination: [10, 0, 0, 3],
+            identification: 0,
+            dont_fragment: true,
+            options: vec![],
+        },
+        class: 0,
+        life: 64,
+        source_port: 40_000,
+        destination_port: 80,
+        transport,
+    }
+}
+
 #[test]
 fn flows_are_spread() {
     let mut ports = std::collections::BTreeSet::new();
     for port in 0..1_000 {
-        let flow = Flow {
-            destination_mac: [2; 6],
-            source_mac: [4; 6],
-            tags: vec![],
-            network: Network::V4 {
-                source: [10, 0, 0, 2],
-                destination: [10, 0, 0, 3],
-                identification: 0,
-                dont_fragment: true,
-                options: vec![],
-            },
-            class: 0,
-            life: 64,
-            source_port: 32_768 + port,
-            destination_port: 80,
-            transport: Transport::Udp,
-        };
+        let flow = Flow { source_port: 32_768 + port, ..v4_flow(Transport::Udp) };
         ports.insert(flow_hash(&one(&flow, b"data", Checksum::Right)) % 16_384);
     }
     // A thousand balls in 16,384 bins: about thirty meet another.

@@ -27,6 +27,7 @@ fn tcp_over_ipv4() {
     let gso = Gso { kind: GsoKind::Tcp4, size: 4, reduced: true };
     let header = VnetHeader {
         partial: Some(Partial { start: 34, offset: 16 }),
+        verified: false,
         gso: Some(gso),
         header_length: 66,
     };
@@ -50,6 +51,7 @@ fn tcp_over_ipv4() {
 fn udp_over_ipv6() {
     let header = VnetHeader {
         partial: Some(Partial { start: 54, offset: 6 }),
+        verified: false,
         gso: Some(Gso { kind: GsoKind::Udp, size: 6, reduced: false }),
         header_length: 62,
     };
@@ -74,6 +76,7 @@ fn udp_over_ipv6() {
 fn header_of_the_device() {
     let header = VnetHeader {
         partial: Some(Partial { start: 34, offset: 16 }),
+        verified: false,
         gso: Some(Gso { kind: GsoKind::Tcp4, size: 1_348, reduced: true }),
         header_length: 66,
     };

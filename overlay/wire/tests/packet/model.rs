@@ -144,6 +144,7 @@ impl Flow {
         let headers = frame.len() - payload.len();
         let header = VnetHeader {
             partial: Some(Partial { start: (headers - self.transport_length()) as u16, offset }),
+            verified: false,
             gso: Some(Gso { kind, size, reduced: self.flags() & CWR != 0 }),
             header_length: headers as u16,
         };
