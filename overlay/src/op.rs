@@ -282,6 +282,10 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
             let mac = wanted.mac.or(observed.mac);
             Link { port: wanted.port.map(known), mtu, mac, ..wanted.clone() } == *observed
         }
+        (
+            Object::Secret { link, key, port },
+            Object::Secret { link: device, key: seen, port: at },
+        ) => (link, clamped(key), port) == (device, clamped(seen), at),
         // The engine does not tell private keys, but which public ones they belong to.
         (Object::Wire(wanted), Object::Wire(observed)) => {
             wanted.without_private_keys() == *observed
@@ -292,4 +296,12 @@ pub fn satisfies(wanted: &Object, observed: &Object) -> bool {
         }
         (wanted, observed) => wanted == observed,
     }
+}
+
+/// A private key as it is used: these bits have no choice (RFC 7748, section 5), and the kernel sets them.
+fn clamped(key: &weft_wire::Key) -> [u8; 32] {
+    let mut bytes = key.0;
+    bytes[0] &= 248;
+    bytes[31] = bytes[31] & 127 | 64;
+    bytes
 }

@@ -247,6 +247,20 @@ fn without_a_tunnel_an_encrypted_network_has_no_way_out() {
     assert!(ops.iter().any(|op| op.to_string().starts_with("ip link add wb010000")));
 }
 
+/// The kernel gives a private key back with the bits set that have no choice.
+#[test]
+fn a_key_is_the_same_in_both_spellings() {
+    let secret = |key: [u8; 32]| Object::Secret {
+        link: "weft-wg0".into(),
+        key: weft_wire::Key(key),
+        port: 51820,
+    };
+    let mut clamped = [7; 32];
+    (clamped[0], clamped[31]) = (0, 71);
+    assert!(satisfies(&secret([7; 32]), &secret(clamped)));
+    assert!(!satisfies(&secret([7; 32]), &secret([9; 32])));
+}
+
 /// A peer that has moved is left where it is, unless it is wished elsewhere than before.
 #[test]
 fn a_live_peer_is_told_only_what_is_new() {
