@@ -15,7 +15,7 @@ use crate::{
     lane::{Handle, Lane, Order, Report, Setup, Tally},
     sys::Udp,
     tables::{BadConfig, Tables},
-    verifier::{self, INITIATIONS, Initiation, RESPONSES, Rules, Shared, lock},
+    verifier::{self, Limiters, RESPONSES, Rules, Shared, lock},
 };
 
 /// How long a lane may take to say how it is doing: it is never busy for long.
@@ -29,7 +29,7 @@ pub struct Engine {
     lanes: Vec<Running>,
     /// What lanes that have ended had counted.
     ended: Tally,
-    verifier: mpsc::SyncSender<Initiation>,
+    sifters: BTreeMap<Key, Arc<Limiters>>,
     shared: Arc<Shared>,
 }
 
@@ -60,19 +60,16 @@ impl Engine {
     /// # Errors
     /// No thread can be started.
     pub fn new() -> io::Result<Self> {
-        let (verifier, inbox) = mpsc::sync_channel(verifier::WAITING);
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("verifier".to_owned())
-            .spawn(move || verifier::run(&inbox, &theirs))?;
+        thread::Builder::new().name("verifier".to_owned()).spawn(move || verifier::run(&theirs))?;
         Ok(Self {
             tables: Arc::default(),
             sockets: BTreeMap::new(),
             limiters: BTreeMap::new(),
             lanes: Vec::new(),
             ended: Tally::default(),
-            verifier,
+            sifters: BTreeMap::new(),
             shared,
         })
     }
@@ -117,7 +114,7 @@ impl Engine {
     }
 
     fn start(&self, number: usize) -> io::Result<Running> {
-        let (lane, handle) = Lane::new(number, self.verifier.clone())?;
+        let (lane, handle) = Lane::new(number, Arc::clone(&self.shared))?;
         let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(|| lane.run())?;
         Ok(Running { handle, thread })
     }
@@ -134,9 +131,11 @@ impl Engine {
     fn follow_identities(&mut self) {
         let own: Vec<Key> = self.tables.own.iter().map(|own| own.public).collect();
         self.limiters.retain(|key, _| own.contains(key));
+        self.sifters.retain(|key, _| own.contains(key));
         for key in own {
             let limiter = || Arc::new(RateLimiter::new(&PublicKey::from(key.0), RESPONSES));
             self.limiters.entry(key).or_insert_with(limiter);
+            self.sifters.entry(key).or_insert_with(|| Arc::new(Limiters::new(&key)));
         }
         let nodes = &self.tables.config.nodes;
         self.ended.keep(|node| nodes.contains_key(&node));
@@ -144,10 +143,9 @@ impl Engine {
 
     fn publish(&self) {
         let lanes: Vec<Handle> = self.lanes.iter().map(|lane| lane.handle.clone()).collect();
-        let limiter = |key: &Key| (*key, RateLimiter::new(&PublicKey::from(key.0), INITIATIONS));
         *lock(&self.shared.rules) = Arc::new(Rules {
             tables: Arc::clone(&self.tables),
-            limiters: self.limiters.keys().map(limiter).collect(),
+            limiters: self.sifters.clone(),
             lanes: lanes.clone(),
         });
         for (number, lane) in self.lanes.iter().enumerate() {
@@ -158,7 +156,6 @@ impl Engine {
                 sockets: ports.filter_map(socket).collect(),
                 limiters: self.limiters.clone(),
                 lanes: lanes.clone(),
-                verifier: self.verifier.clone(),
             })));
         }
     }
@@ -190,6 +187,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.shared.queue.close();
         for lane in std::mem::take(&mut self.lanes) {
             self.end(lane);
         }

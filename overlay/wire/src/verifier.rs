@@ -2,9 +2,9 @@
 //! stall what passes through the lanes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use boringtun::{
@@ -21,12 +21,12 @@ use crate::{
 
 /// Most initiations a second that are looked into without a cookie. Each costs 0.05 ms, so it is a
 /// tenth of a core; all nodes of a cluster of a thousand begin within a second.
-pub const INITIATIONS: u64 = 2_000;
+const INITIATIONS: u64 = 2_000;
 /// Most messages of handshakes a second that a lane's sessions take without a cookie. They are known
 /// to be of nodes, so it is no limit in practice; a flood of replays meets it.
 pub const RESPONSES: u64 = 10_000;
-/// Most initiations that wait; more are dropped, and their senders repeat them.
-pub const WAITING: usize = 1_024;
+/// Most initiations of one origin that wait; more are dropped, and their senders repeat them.
+const WAITING: usize = 1_024;
 
 /// The first message of a handshake.
 #[derive(Debug)]
@@ -46,36 +46,117 @@ impl Initiation {
     pub const LEN: usize = 148;
 }
 
+/// Where an initiation comes from. A flood from elsewhere takes nothing from the nodes where they are
+/// configured to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configured address of a node.
+    Node,
+    Elsewhere,
+}
+
+/// Initiations that wait, those from nodes' addresses first.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    nodes: VecDeque<Initiation>,
+    elsewhere: VecDeque<Initiation>,
+    closed: bool,
+}
+
+impl Queue {
+    /// Puts it at the end; false if too many wait.
+    pub fn offer(&self, initiation: Initiation, origin: Origin) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let queue = match origin {
+            Origin::Node => &mut waiting.nodes,
+            Origin::Elsewhere => &mut waiting.elsewhere,
+        };
+        if queue.len() >= WAITING {
+            return false;
+        }
+        queue.push_back(initiation);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Ends the verifier.
+    pub fn close(&self) {
+        lock(&self.waiting).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next one; `None` when the queue was closed.
+    fn next(&self) -> Option<(Initiation, Origin)> {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            if waiting.closed {
+                return None;
+            }
+            if let Some(initiation) = waiting.nodes.pop_front() {
+                return Some((initiation, Origin::Node));
+            }
+            if let Some(initiation) = waiting.elsewhere.pop_front() {
+                return Some((initiation, Origin::Elsewhere));
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Who counts initiations to one identity of this node.
+pub struct Limiters {
+    nodes: RateLimiter,
+    elsewhere: RateLimiter,
+}
+
+impl Limiters {
+    pub fn new(identity: &Key) -> Self {
+        let limiter = || RateLimiter::new(&PublicKey::from(identity.0), INITIATIONS);
+        Self { nodes: limiter(), elsewhere: limiter() }
+    }
+}
+
 /// What the verifier goes by.
 #[derive(Default)]
 pub struct Rules {
     pub tables: Arc<Tables>,
     /// By identity of this node.
-    pub limiters: BTreeMap<Key, RateLimiter>,
+    pub limiters: BTreeMap<Key, Arc<Limiters>>,
     pub lanes: Vec<Handle>,
 }
 
 /// What the verifier shares with the engine.
 #[derive(Default)]
 pub struct Shared {
+    pub queue: Queue,
     pub rules: Mutex<Arc<Rules>>,
     pub tally: Mutex<Tally>,
 }
 
-/// Works until all who could send it something are gone.
-pub fn run(inbox: &mpsc::Receiver<Initiation>, shared: &Shared) {
-    for initiation in inbox {
+/// Works until the queue is closed.
+pub fn run(shared: &Shared) {
+    while let Some((initiation, origin)) = shared.queue.next() {
         let rules = Arc::clone(&lock(&shared.rules));
-        if let Err(reason) = sift(initiation, &rules) {
+        if let Err(reason) = sift(initiation, origin, &rules) {
             lock(&shared.tally).dropped(None, reason);
         }
     }
 }
 
 /// Hands on what comes from a configured node, answers with a cookie under load.
-fn sift(initiation: Initiation, rules: &Rules) -> Result<(), Reason> {
+fn sift(initiation: Initiation, origin: Origin, rules: &Rules) -> Result<(), Reason> {
     let own = rules.tables.own_of(&initiation.own).ok_or(Reason::Forged)?;
-    let limiter = rules.limiters.get(&initiation.own).ok_or(Reason::Forged)?;
+    let limiters = rules.limiters.get(&initiation.own).ok_or(Reason::Forged)?;
+    let limiter = match origin {
+        Origin::Node => &limiters.nodes,
+        Origin::Elsewhere => &limiters.elsewhere,
+    };
     limiter.reset_count();
     let mut cookie = [0; 64];
     let source = initiation.source;
@@ -100,6 +181,6 @@ fn sift(initiation: Initiation, rules: &Rules) -> Result<(), Reason> {
 }
 
 /// What was written before a panic is whole: only values are exchanged under these locks.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

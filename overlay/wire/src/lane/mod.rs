@@ -31,6 +31,7 @@ pub use link::Pair;
 pub use tally::{Tally, youngest};
 
 use self::{
+    link::Link,
     links::{Links, Means},
     outbox::Outbox,
     receive::Arena,
@@ -40,7 +41,7 @@ use crate::{
     packet::{Coalescer, Merging},
     sys::{Poller, Tap, Udp, Wake},
     tables::Tables,
-    verifier::Initiation,
+    verifier::{Initiation, Shared},
 };
 
 /// How often sessions are looked at: handshakes are repeated, keepalives sent, old keys forgotten.
@@ -77,8 +78,6 @@ pub struct Setup {
     pub limiters: BTreeMap<Key, Arc<RateLimiter>>,
     /// All lanes, in their order.
     pub lanes: Vec<Handle>,
-    /// Who checks initiations.
-    pub verifier: mpsc::SyncSender<Initiation>,
 }
 
 /// How a lane is doing.
@@ -124,6 +123,8 @@ struct Port {
 /// The lane itself.
 pub struct Lane {
     number: usize,
+    /// Where initiations are checked.
+    shared: Arc<Shared>,
     orders: mpsc::Receiver<Order>,
     wake: Arc<Wake>,
     waiting: Arc<AtomicUsize>,
@@ -173,10 +174,7 @@ impl Ready {
 
 impl Lane {
     /// Makes a lane, which does nothing until it is configured.
-    pub fn new(
-        number: usize,
-        verifier: mpsc::SyncSender<Initiation>,
-    ) -> io::Result<(Self, Handle)> {
+    pub fn new(number: usize, shared: Arc<Shared>) -> io::Result<(Self, Handle)> {
         let (sender, orders) = mpsc::channel();
         let wake = Arc::new(Wake::new()?);
         let poller = Poller::new()?;
@@ -189,10 +187,10 @@ impl Lane {
             sockets: BTreeMap::new(),
             limiters: BTreeMap::new(),
             lanes: Vec::new(),
-            verifier,
         };
         let lane = Self {
             number,
+            shared,
             orders,
             wake,
             waiting,
@@ -359,7 +357,7 @@ impl Lane {
         for slot in self.links.all() {
             let Some(link) = self.links.get(slot) else { continue };
             let peer = tally.peer(link.node);
-            if peer.endpoint.is_none() || link.live {
+            if peer.endpoint.is_none() || (link.live && is_first(&self.setup.tables, link)) {
                 peer.endpoint = Some(link.endpoint);
             }
             let age = link.tunn.time_since_last_handshake();
@@ -371,6 +369,14 @@ impl Lane {
             .filter_map(|(vni, port)| Some((*vni, port.tap.as_ref().err()?.clone())));
         Report { tally, devices: broken.collect() }
     }
+}
+
+/// Whether a link is of the keys that are sent with.
+fn is_first(tables: &Tables, link: &Link) -> bool {
+    let node = tables.config.nodes.get(&link.node);
+    let theirs = node.and_then(|node| node.identities.first());
+    tables.own.first().is_some_and(|own| own.public == link.pair.own)
+        && theirs.is_some_and(|identity| identity.public_key == link.pair.peer)
 }
 
 fn means(setup: &Setup, lane: usize) -> Means<'_> {

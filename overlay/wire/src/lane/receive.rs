@@ -15,7 +15,7 @@ use crate::{
     Mac, Member, Reason,
     packet::{self, Claims, claims},
     sys::{Received, VNET_HEADER},
-    verifier::Initiation,
+    verifier::{Initiation, Origin},
 };
 
 /// Most calls that receive before the frames are delivered: each brings up to 64 KB.
@@ -89,7 +89,9 @@ impl Lane {
             packet,
             socket: Arc::clone(socket),
         };
-        if self.setup.verifier.try_send(initiation).is_err() {
+        let known = self.setup.tables.places.contains_key(&arrival.source.ip());
+        let origin = if known { Origin::Node } else { Origin::Elsewhere };
+        if !self.shared.queue.offer(initiation, origin) {
             self.tally.dropped(None, Reason::UnderLoad);
         }
     }
