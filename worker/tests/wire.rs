@@ -55,6 +55,28 @@ async fn it_outlives_who_started_it_and_is_started_anew_when_it_dies() {
 }
 
 #[tokio::test]
+async fn one_that_hangs_is_replaced_and_one_that_answers_is_not() {
+    let run = tempfile::tempdir().expect("tempdir");
+    let mut process = Process::new(program(), run.path());
+    process.ensure().await.expect("it starts");
+    let started = pid(run.path());
+    process.end_if_hung().await;
+    assert!(is_there(started));
+    kill(started, Signal::SIGSTOP).expect("it is ours");
+    process.end_if_hung().await;
+    assert!(!is_there(started));
+    timeout(BACK, async {
+        while process.ensure().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("in time");
+    assert_ne!(pid(run.path()), started);
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn one_that_was_never_adopted_is_ended_all_the_same() {
     let run = tempfile::tempdir().expect("tempdir");
     Process::new(program(), run.path()).ensure().await.expect("it starts");

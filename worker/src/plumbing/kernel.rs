@@ -1,12 +1,15 @@
 //! The kernel as the loop needs it: the machine's own, or one in memory.
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use weft_overlay::{
     Changes, Completeness, Dataplane, Engine, Reconciler, ReconcilerError, Report, Scope,
 };
 
 use crate::tunnel::{Process, process::Program};
+
+/// A look that takes as long as this may be waiting for an engine that does not answer.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Nothing more can be done in the kernel: what works on it has ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +73,16 @@ impl HostKernel for LiveKernel {
         if needed && let Err(error) = self.process.ensure().await {
             tracing::error!(%error, source = ?std::error::Error::source(&error));
         }
-        let report = self.reconciler.reconcile(desired, completeness, scope).await.map_err(Gone)?;
+        let looking = self.reconciler.reconcile(desired, completeness, scope);
+        tokio::pin!(looking);
+        let report = tokio::select! {
+            report = &mut looking => report,
+            () = tokio::time::sleep(SLOW), if needed => {
+                self.process.end_if_hung().await;
+                looking.await
+            }
+        };
+        let report = report.map_err(Gone)?;
         if !needed && completeness == Completeness::Complete {
             self.process.stop().await;
         }

@@ -32,6 +32,8 @@ const GROUP: &str = "weft-wire";
 const START_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may take to end by itself, and then to be gone.
 const END_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take to answer; it takes milliseconds, and seconds on a machine with far too much to do.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks at what has no event.
 const POLL: Duration = Duration::from_millis(5);
 /// One that lived as long as this is started anew at once.
@@ -124,6 +126,15 @@ impl Process {
         self.forget();
     }
 
+    /// Ends it if it hangs: it would keep everybody waiting who asks it, and may carry nothing.
+    pub async fn end_if_hung(&mut self) {
+        let Some(line) = &self.line else { return };
+        if timeout(ANSWER_WITHIN, self.ask()).await.is_err() {
+            tracing::error!("the engine of encrypted networks hangs, and is replaced");
+            signal(line, Signal::SIGKILL).await;
+        }
+    }
+
     /// Ends it, if it runs, and leaves nothing of it.
     pub async fn stop(&mut self) {
         if !self.used {
@@ -175,7 +186,7 @@ impl Process {
     /// Whether both speak the same language.
     async fn ask(&self) -> Result<(), String> {
         let run_dir = self.run_dir.clone();
-        let asked = tokio::task::spawn_blocking(move || Client::connect(&run_dir)?.status()).await;
+        let asked = tokio::task::spawn_blocking(move || Client::connect(&run_dir)?.get()).await;
         match asked {
             Ok(Err(ClientError::Refused(why))) => Err(why),
             Ok(Err(error @ ClientError::Confused)) => Err(error.to_string()),
@@ -267,15 +278,18 @@ fn pid(line: &UnixStream) -> Option<Pid> {
 }
 
 async fn end(line: &UnixStream) {
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        if !is_open(line) {
-            return;
-        }
-        if let Some(pid) = pid(line) {
-            // It may be ending already.
-            let _ = kill(pid, signal);
-        }
-        // The next signal follows, or it is beyond help.
-        let _ = timeout(END_WITHIN, hung_up(line)).await;
+    signal(line, Signal::SIGTERM).await;
+    if is_open(line) {
+        signal(line, Signal::SIGKILL).await;
     }
+}
+
+/// Sends it a signal and waits a while for its end.
+async fn signal(line: &UnixStream, signal: Signal) {
+    if let Some(pid) = pid(line) {
+        // It may be ending already.
+        let _ = kill(pid, signal);
+    }
+    // Another signal follows, or it is beyond help.
+    let _ = timeout(END_WITHIN, hung_up(line)).await;
 }
