@@ -775,7 +775,7 @@ fn tunnel() -> NodeTunnel {
         since: at(-7200),
         rotation: KeyRotation::Distributed.into(),
         address: "100.64.0.3".into(),
-        port: 51_820,
+        port: 51_821,
         waiting_for: vec!["n2".into(), "n3".into()],
     }
 }
@@ -823,7 +823,7 @@ async fn a_node_is_shown_with_its_encrypted_links() {
         "Rotation": "distributed",
         "WaitingFor": ["n2", "n3"],
         "Address": "100.64.0.3",
-        "Port": 51_820,
+        "Port": 51_821,
         "Lanes": 2,
         "Ports": [51_821, 51_823],
         "Links": [

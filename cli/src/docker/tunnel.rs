@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use weft_model::tunnel::tunnel_ports;
+use weft_model::tunnel::LANES_MAX;
 use weft_proto::v1;
 
 use crate::{
@@ -34,12 +34,13 @@ fn rotation(rotation: v1::KeyRotation) -> &'static str {
     }
 }
 
-/// The UDP ports of the present key, one for each lane; none while the first of all is not known.
+/// The UDP ports of the present key, one for each lane; none while the first is not known.
 fn ports(tunnel: &v1::NodeTunnel) -> Vec<u16> {
     let lanes = u16::try_from(tunnel.lanes).unwrap_or(u16::MAX);
     match u16::try_from(tunnel.port) {
         Ok(0) | Err(_) => Vec::new(),
-        Ok(base) => tunnel_ports(base, lanes, tunnel.generation),
+        // Those between are of the next key.
+        Ok(first) => (0..lanes.min(LANES_MAX)).map(|lane| first.saturating_add(2 * lane)).collect(),
     }
 }
 
