@@ -36,8 +36,8 @@ pub fn spec(spec: &ClusterSpec) -> v1::ClusterSpec {
 /// # Errors
 /// The first field that cannot be read. Ranges are checked by the state.
 pub fn spec_of_init(request: &v1::InitRequest) -> Result<ClusterSpec, Invalid> {
-    let mut spec = ClusterSpec::default();
-    spec.encrypt_overlays = request.encrypt_overlays;
+    let mut spec =
+        ClusterSpec { encrypt_overlays: request.encrypt_overlays, ..ClusterSpec::default() };
     if request.wireguard_port != 0 {
         spec.wireguard_port = wireguard_port(request.wireguard_port)?;
     }
