@@ -1,8 +1,8 @@
 //! Nanoseconds that a packet costs beside its seal: `cargo bench -p weft-wire`.
 //!
-//! The best of many short rounds, so that what else runs does not count, for TCP on a network with an MTU of 1390 and
-//! some smaller things. "Copied" is what one buffer for each merged frame would cost on top of places
-//! for `writev`.
+//! The best of many short rounds, so that what else runs does not count; TCP on a network with an MTU of
+//! 1390, and some smaller things. "Copied" is what one buffer for each merged frame would cost on top of
+//! places for `writev`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail")]
 

@@ -17,7 +17,8 @@ const ICMPV6: u8 = 58;
 pub struct Claims {
     /// The hardware address; ARP and neighbour messages that name another one are errors.
     pub source: Mac,
-    /// The source of the IP packet or the sender of the ARP message, unless it is unspecified (`0.0.0.0`, `::`).
+    /// The source of the IP packet or the sender of the ARP message, unless it is unspecified
+    /// (`0.0.0.0`, `::`).
     pub address: Option<IpAddr>,
     /// The target of a neighbour advertisement.
     pub advertised: Option<IpAddr>,
@@ -99,7 +100,7 @@ fn advertised(frame: &[u8], layers: &Layers, source: Mac) -> Result<Option<IpAdd
     }
     let message = &frame[layers.transport..layers.end];
     let fixed = match message.first() {
-        // Solicitations of routers, their advertisements, solicitations of neighbours, their advertisements, redirects.
+        // Of routers: solicitations, advertisements; of neighbours: the same; redirects.
         Some(133) => 8,
         Some(134) => 16,
         Some(135 | 136) => 24,

@@ -173,8 +173,8 @@ impl Flow {
         }
     }
 
-    /// Ports, acknowledgment, window, options and flags are the same, but for FIN and PSH, and for "congestion
-    /// window reduced", which only the first of many may have.
+    /// Ports, acknowledgment, window, options and flags are the same, but for FIN and PSH, and for
+    /// "congestion window reduced", which only the first of many may have.
     fn continues_tcp(&self, first: &[u8], next: &[u8]) -> bool {
         const ANY: u8 = tcp::FIN | tcp::PSH | tcp::CWR;
         let begin = self.head.layers.transport;

@@ -21,7 +21,8 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-/// RFC 8200 (section 4.1) orders at most five; a frame with more than this is refused, so that nobody makes us walk.
+/// RFC 8200 (section 4.1) orders at most five; a frame with more than this is refused, so that nobody
+/// makes us walk.
 const MAX_EXTENSIONS: usize = 8;
 
 /// Why a frame cannot be used.

@@ -30,7 +30,7 @@ impl Layers {
         let ports =
             matches!(self.protocol, TCP | UDP) && !self.fragment && self.end >= self.transport + 4;
         let ports = if ports { be32(frame, self.transport) } else { 0 };
-        // The fragments of IPv6 do not agree on what comes next.
+        // Only the first fragment of IPv6 must say what it is a part of (RFC 8200, section 4.5).
         let protocol = if self.fragment { 0 } else { self.protocol };
         let flow = u64::from(ports) << 8 | u64::from(protocol);
         spread(match self.family {

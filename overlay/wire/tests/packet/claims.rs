@@ -19,6 +19,13 @@ fn v4(source: [u8; 4]) -> Vec<u8> {
     [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 47, 0, 0][..], &source, &[10, 0, 0, 9]].concat()
 }
 
+/// It says that there is one byte more than there is.
+fn long_v4() -> Vec<u8> {
+    let mut packet = v4([10, 0, 0, 2]);
+    packet[3] += 1;
+    packet
+}
+
 fn v6(source: &str, next: u8, body: &[u8]) -> Vec<u8> {
     let source: std::net::Ipv6Addr = source.parse().unwrap();
     let length = (body.len() as u16).to_be_bytes();
@@ -76,6 +83,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Wanted)> {
         ("IPv4", ethernet(0x0800, &v4([10, 0, 0, 2])), Ok((Some("10.0.0.2"), None))),
         ("IPv4 without address", ethernet(0x0800, &v4([0; 4])), Ok((None, None))),
         ("short IPv4", ethernet(0x0800, &v4([10, 0, 0, 2])[..19]), Err(BadFrame::Truncated)),
+        ("cut IPv4", ethernet(0x0800, &long_v4()), Err(BadFrame::Truncated)),
         ("IPv6 as IPv4", ethernet(0x0800, &v6("fd00::2", 59, &[])), Err(BadFrame::Network)),
         (
             "tagged IPv4",
@@ -153,6 +161,12 @@ fn table() -> Vec<(&'static str, Vec<u8>, Wanted)> {
             // Hosts ignore neighbour messages in fragments (RFC 6980).
             "in a fragment",
             ethernet(0x86dd, &v6("fd00::2", 44, &fragment(1, advertisement(OTHER)))),
+            Ok((Some("fd00::2"), None)),
+        ),
+        (
+            // What looks like the length of another header is data.
+            "in a later fragment",
+            ethernet(0x86dd, &v6("fd00::2", 44, &[60, 0, 0, 8, 0, 0, 0, 1, 58, 200])),
             Ok((Some("fd00::2"), None)),
         ),
         (

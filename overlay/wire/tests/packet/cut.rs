@@ -224,6 +224,13 @@ fn fragments_have_one_hash() {
     second[20..22].copy_from_slice(&[0, 4]);
     second[34..].fill(0x77);
     assert_eq!(flow_hash(&first), flow_hash(&second));
+    // In IPv6 only the first fragment says what it is a part of (RFC 8200, section 4.5).
+    let fragment = |next: u8, offset: u8| {
+        let header = [[0x60, 0, 0, 0, 0, 16, 44, 64].to_vec(), vec![0xfd; 32]].concat();
+        [&[2; 12][..], &[0x86, 0xdd], &header, &[next, 0, 0, offset | 1, 0, 0, 0, 9], &[next; 8]]
+            .concat()
+    };
+    assert_eq!(flow_hash(&fragment(17, 0)), flow_hash(&fragment(59, 8)));
 }
 
 #[test]

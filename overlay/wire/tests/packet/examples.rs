@@ -5,7 +5,7 @@ use weft_wire::packet::{Coalescer, Gso, GsoKind, Partial, VnetHeader};
 use crate::cut::cut;
 use crate::merge::merged;
 use crate::model::{
-    ACK, CWR, Checksum, ECE, FIN, Flow, Network, PSH, Piece, SYN, Transport, URG, bytes,
+    ACK, CWR, Checksum, ECE, FIN, Flow, Network, PSH, Piece, SYN, Transport, URG, bytes, plain_sum,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -220,7 +220,7 @@ fn what_is_not_merged() {
             change(acknowledgment, window, urgent, options, reserved);
         }
     }
-    let tcp: [(&str, Change); 32] = [
+    let tcp: [(&str, Change); 34] = [
         ("a gap", |pair| pair.sequences[1] += 1),
         ("an overlap", |pair| pair.sequences[1] -= 1),
         ("the same again", |pair| pair.sequences[1] = pair.sequences[0]),
@@ -236,6 +236,7 @@ fn what_is_not_merged() {
         ("the beginning of a flow", |pair| pair.flags[1] |= SYN),
         ("both begin a flow", |pair| pair.flags = [ACK | SYN; 2]),
         ("reset", |pair| pair.flags[1] |= 4),
+        ("both reset", |pair| pair.flags = [ACK | 4; 2]),
         ("urgent", |pair| pair.flags = [ACK | URG; 2]),
         ("no acknowledgment", |pair| pair.flags = [0; 2]),
         ("another acknowledgment", |pair| with_tcp(pair, |number, _, _, _, _| *number += 1)),
@@ -256,6 +257,10 @@ fn what_is_not_merged() {
         ("the first is wrong", |pair| pair.checksums[0] = Checksum::Wrong),
         ("the second is wrong", |pair| pair.checksums[1] = Checksum::Wrong),
         ("padding", |pair| pair.mangle = |frames| frames[1].push(0)),
+        ("padding that makes up for its length in the checksum", |pair| {
+            pair.lengths[1] = 50;
+            pair.mangle = |frames| frames[1].extend([0xff, 0xfd]);
+        }),
     ];
     for (name, change) in tcp {
         let mut pair = Pair::tcp();
@@ -294,4 +299,59 @@ fn nothing_comes_behind_a_short_one() {
     pair.identifications[1] = 9;
     frames.push(pair.frames()[1].clone());
     assert_eq!(merged(&mut Coalescer::default(), &frames).len(), 2);
+}
+
+/// A datagram without checksum stays as it is, also where its checksum would have been zero.
+#[test]
+fn no_checksum_is_none() {
+    let mut pair = Pair::udp(v4(true));
+    pair.lengths = [2; 2];
+    pair.mangle = |frames| {
+        for frame in frames {
+            let sum = u16::from_be_bytes([frame[40], frame[41]]);
+            let data = u16::from_be_bytes([frame[42], frame[43]]);
+            // What was missing to a sum of all ones goes to the data.
+            let data = plain_sum(&[&sum.to_be_bytes(), &data.to_be_bytes()]);
+            frame[42..44].copy_from_slice(&data.to_be_bytes());
+            frame[40..42].fill(0);
+        }
+    };
+    assert_eq!(written(&pair), 2);
+}
+
+/// A fragment may belong to any flow, so that nothing is merged past it.
+#[test]
+fn nothing_overtakes_a_fragment() {
+    let mut pair = Pair::udp(v4(true));
+    pair.identifications = [7; 2];
+    let [first, second] = pair.frames();
+    let mut fragment = first.clone();
+    fragment[20] = 0x20;
+    assert_eq!(merged(&mut Coalescer::default(), &[first.clone(), second.clone()]).len(), 1);
+    let frames = [first, fragment, second];
+    let alone = frames.clone().map(|frame| (VnetHeader::default(), frame));
+    assert_eq!(merged(&mut Coalescer::default(), &frames), alone);
+}
+
+/// How many packets each frame stands for, of so many packets with this payload.
+fn counts(flow: &Flow, packets: usize, size: usize) -> Vec<usize> {
+    let frames = flow.packets(&bytes(packets * size, 1), size as u16);
+    let payload = |frame: &[u8]| (frame.len() - flow.headers()) / size;
+    let written = merged(&mut Coalescer::default(), &frames);
+    written.iter().map(|(_, frame)| payload(frame)).collect()
+}
+
+#[test]
+fn frames_have_limits() {
+    let mut flow = Pair::tcp().flows[0].clone();
+    if let Transport::Tcp { flags, .. } = &mut flow.transport {
+        *flags = ACK;
+    }
+    // 14 + 20 + 32 bytes of headers: 65,469 are left.
+    assert_eq!(counts(&flow, 48, 1_395), [46, 2]);
+    assert_eq!(counts(&flow, 94, 1_393), [46, 46, 2]);
+    assert_eq!(counts(&flow, 7, 10_911), [6, 1]);
+    assert_eq!(counts(&flow, 7, 10_912), [5, 2]);
+    assert_eq!(counts(&flow, 1_100, 1), [1_023, 77], "pieces of one write");
+    assert_eq!(counts(&Pair::udp(v4(true)).flows[0], 100, 10), [64, 36], "datagrams");
 }
