@@ -9,7 +9,8 @@ use weft_wire::Config;
 use super::engine::WireEngine;
 use super::netns::Netns;
 use super::nft::compile::{self, Skeletons};
-use super::nft::{element, family, foreign, ruleset};
+use super::nft::foreign::{self, Iptables};
+use super::nft::{element, family, ruleset};
 use super::ovs::Switches;
 use super::route::{self, Indexes};
 use super::socket::Socket;
@@ -178,11 +179,10 @@ impl LinuxKernel {
         let socket = &mut self.host.netfilter;
         let foreign = foreign::look(socket)?;
         facts.foreign_forward = foreign.forward || sysctl::legacy_iptables();
-        [facts.docker_user4, facts.docker_user6] = foreign.docker;
-        facts.foreign_drop =
-            foreign.drop.iter().zip(foreign.docker).any(|(drop, user)| *drop && !user);
-        for (there, family) in foreign.docker.into_iter().zip([Family::V4, Family::V6]) {
-            if there && foreign::find(socket, &self.skeletons, family)?.is_some() {
+        [facts.passage4, facts.passage6] = foreign.tables.map(Iptables::has_place);
+        facts.foreign_drop = foreign.drop;
+        for (tables, family) in foreign.tables.into_iter().zip([Family::V4, Family::V6]) {
+            if foreign::find(socket, &self.skeletons, family, tables)?.is_some() {
                 put(objects, Object::Passage(family));
             }
         }

@@ -17,7 +17,7 @@ pub(super) fn lower(host: &mut Objects, dataplane: &Dataplane, facts: Facts) {
     }
     forwarding(host, dataplane);
     neighbour_limits(host, dataplane);
-    for (there, family) in [(facts.docker_user4, Family::V4), (facts.docker_user6, Family::V6)] {
+    for (there, family) in [(facts.passage4, Family::V4), (facts.passage6, Family::V6)] {
         if there {
             put(host, Object::Passage(family));
         }

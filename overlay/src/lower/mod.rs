@@ -25,10 +25,10 @@ pub struct Facts {
     pub foreign_forward: bool,
     /// Whether the kernel knows no IPv6.
     pub no_ipv6: bool,
-    /// Whether Docker's chain for its users' rules exists, for IPv4.
-    pub docker_user4: bool,
+    /// Whether iptables has a place for a rule that lets ours pass, and may need it, for IPv4.
+    pub passage4: bool,
     /// The same for IPv6.
-    pub docker_user6: bool,
+    pub passage6: bool,
     /// Whether somebody else drops forwarded packets by default where we have no way to make an exception.
     pub foreign_drop: bool,
 }

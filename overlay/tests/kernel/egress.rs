@@ -199,6 +199,52 @@ fn docker_with_its_forward_drop_lets_us_pass_and_keeps_its_own_rules() {
 }
 
 #[test]
+fn a_forward_chain_of_iptables_that_drops_by_default_gets_our_accept_behind_its_own_rules() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let a = lab.attach(0, "a", &[(VNI, &["10.1.0.2/24"])]);
+    let outside = plug(&lab.switch, 9);
+    outside.serve_tcp("192.0.2.9:80", "out");
+    outside.sh("ip addr add 192.0.2.8/32 dev lo");
+    let host = &lab.nodes[0].space;
+    let rules = "iptables-save | grep -v '^#' | sed 's/ \\[.*//'";
+    host.sh("iptables -A FORWARD -d 192.0.2.8 -j DROP; iptables -P FORWARD DROP");
+    let before = host.sh(rules);
+    assert!(!a.pings("192.0.2.9"), "dropped by default: the test can fail");
+    assert!(!lab.nodes[0].settle().foreign_drop, "there is a place");
+    assert_eq!(a.ask_tcp("192.0.2.9:80").unwrap(), "out 192.0.2.1");
+    assert!(!a.pings("192.0.2.8"), "what the administrator refuses stays refused");
+    let host = &lab.nodes[0].space;
+    let last = host.sh("nft list chain ip filter FORWARD | grep -v '^[ \t]*}' | tail -n 1");
+    assert!(last.contains("comment \"weft\""), "{last}");
+    // Emptied, it has our rule again; an outsider still gets nowhere by it.
+    host.sh("iptables -F FORWARD");
+    assert!(!a.pings("192.0.2.9"));
+    lab.settle();
+    assert!(a.reaches("192.0.2.9"));
+    let node = &mut lab.nodes[0];
+    node.space.sh("iptables -A FORWARD -d 192.0.2.8 -j DROP");
+    node.desired.networks.clear();
+    node.desired.sandboxes.clear();
+    node.settle();
+    assert_eq!(node.space.sh(rules), before);
+}
+
+#[test]
+fn our_accept_goes_when_iptables_no_longer_drops() {
+    let mut lab = Lab::new(1, false);
+    lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);
+    let ours = |lab: &mut Lab| {
+        lab.nodes[0].settle();
+        lab.nodes[0].space.sh("nft list table ip filter").matches("weft").count()
+    };
+    lab.nodes[0].space.sh("iptables -P FORWARD DROP");
+    assert_eq!(ours(&mut lab), 1);
+    lab.nodes[0].space.sh("iptables -P FORWARD ACCEPT");
+    assert_eq!(ours(&mut lab), 0);
+}
+
+#[test]
 fn a_firewall_that_drops_without_a_place_for_us_is_reported() {
     let mut lab = Lab::new(1, false);
     lab.network(VNI, &[("10.1.0.0/24", "10.1.0.1")], false);

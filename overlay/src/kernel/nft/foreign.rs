@@ -1,4 +1,4 @@
-//! Other people's forward chains: seen, and where Docker offers a place for it, asked to let ours pass.
+//! Other people's forward chains: seen, and where there is a place for it, asked to let ours pass.
 
 use super::compile::Skeletons;
 use super::ruleset::{self, Attributes};
@@ -9,9 +9,12 @@ use crate::kernel::uapi::*;
 use crate::kernel::wire::{Message, attribute, get_text, get_u32};
 use crate::plane::{Family, Table};
 
-/// Where Docker promises to leave its users' rules alone.
+/// The table that iptables has its filters in.
 const TABLE: &str = "filter";
-const CHAIN: &str = "DOCKER-USER";
+/// Where Docker promises to leave its users' rules alone. Ours is the first there.
+const DOCKER: &str = "DOCKER-USER";
+/// The chain of iptables itself. Where it drops what nobody has decided on, ours is the last there.
+const FORWARD: &str = "FORWARD";
 /// The chain of our own table that holds the rule to be put there.
 const PATTERN: &str = "passage";
 
@@ -20,10 +23,44 @@ const PATTERN: &str = "passage";
 pub(crate) struct Foreign {
     /// Somebody hooks them.
     pub(crate) forward: bool,
-    /// `DOCKER-USER` exists, for IPv4 and IPv6.
-    pub(crate) docker: [bool; 2],
-    /// Somebody drops them by default, for IPv4 and IPv6.
-    pub(crate) drop: [bool; 2],
+    /// What iptables has, for IPv4 and IPv6.
+    pub(crate) tables: [Iptables; 2],
+    /// Somebody else drops them by default, where an accept of iptables' does not help.
+    pub(crate) drop: bool,
+}
+
+/// The chains of iptables of one family.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Iptables {
+    /// `DOCKER-USER` exists.
+    docker: bool,
+    /// `FORWARD` exists.
+    forward: bool,
+    /// It drops by default.
+    drops: bool,
+}
+
+impl Iptables {
+    /// Where our rule belongs.
+    fn place(self) -> Option<&'static str> {
+        match self {
+            Self { docker: true, .. } => Some(DOCKER),
+            Self { drops: true, .. } => Some(FORWARD),
+            Self { .. } => None,
+        }
+    }
+
+    /// Whether our rule has a place.
+    pub(crate) fn has_place(self) -> bool {
+        self.place().is_some()
+    }
+
+    /// Where our rule may be, now or from before.
+    fn chains(self) -> impl Iterator<Item = &'static str> {
+        [(self.docker, DOCKER), (self.forward, FORWARD)]
+            .into_iter()
+            .filter_map(|(there, chain)| there.then_some(chain))
+    }
 }
 
 fn protocol(family: Family) -> u8 {
@@ -50,30 +87,60 @@ pub(crate) fn look(socket: &mut Socket) -> Result<Foreign, KernelError> {
         let forward =
             hook.and_then(|hook| get_u32(hook, 0)).map(u32::from_be) == Some(NF_INET_FORWARD);
         let policy = get(NFTA_CHAIN_POLICY).and_then(|policy| get_u32(policy, 0)).map(u32::from_be);
-        let docker = get(NFTA_CHAIN_NAME).map(get_text).as_deref() == Some(CHAIN) && table == TABLE;
+        let name = get(NFTA_CHAIN_NAME).map(get_text).unwrap_or_default();
+        let iptables = table == TABLE && family != NFPROTO_INET;
+        let drops = forward && policy == Some(NF_DROP);
         for (index, concerned) in which.into_iter().enumerate() {
             let foreign = concerned && forward && table != NAME;
             seen.forward |= foreign;
-            seen.drop[index] |= foreign && policy == Some(NF_DROP);
-            seen.docker[index] |= concerned && docker && family != NFPROTO_INET;
+            let tables = &mut seen.tables[index];
+            match name.as_str() {
+                DOCKER if concerned && iptables => tables.docker = true,
+                FORWARD if concerned && iptables && forward => {
+                    (tables.forward, tables.drops) = (true, drops);
+                }
+                _ => seen.drop |= foreign && drops,
+            }
         }
     })?;
     Ok(seen)
 }
 
-/// The handle of our rule in Docker's chain.
+/// Where one of our rules is in the tables of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    chain: &'static str,
+    handle: Vec<u8>,
+}
+
+/// Our rule in the chains of iptables.
 pub(crate) fn find(
     socket: &mut Socket,
     skeletons: &Skeletons,
     family: Family,
+    tables: Iptables,
+) -> Result<Option<Found>, KernelError> {
+    for chain in tables.chains() {
+        if let Some(handle) = find_in(socket, skeletons, family, chain)? {
+            return Ok(Some(Found { chain, handle }));
+        }
+    }
+    Ok(None)
+}
+
+fn find_in(
+    socket: &mut Socket,
+    skeletons: &Skeletons,
+    family: Family,
+    chain: &str,
 ) -> Result<Option<Vec<u8>>, KernelError> {
     let Some(pattern) = pattern(skeletons) else { return Ok(None) };
     let wanted = |kind: u16| pattern.iter().find(|(k, _)| *k == kind).map(|(_, value)| &value[..]);
     let mut question = message(NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, protocol(family));
-    question.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, CHAIN);
-    let found = socket.dump("DOCKER-USER", &question, |message, rows| {
+    question.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, chain);
+    let found = socket.dump("rules of iptables", &question, |message, rows| {
         let get = |kind| attribute(message.body, FIXED, kind);
-        let in_chain = get(NFTA_RULE_CHAIN).map(get_text).as_deref() == Some(CHAIN);
+        let in_chain = get(NFTA_RULE_CHAIN).map(get_text).as_deref() == Some(chain);
         let same =
             [NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA].iter().all(|k| get(*k) == wanted(*k));
         if in_chain && same {
@@ -83,11 +150,14 @@ pub(crate) fn find(
     Ok(found.into_iter().next())
 }
 
-/// Puts our rule first in Docker's chain.
-pub(crate) fn insert(skeletons: &Skeletons, family: Family) -> Option<Message> {
-    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+/// Puts our rule where it belongs: before Docker's own in its users' chain; behind everybody's in
+/// `FORWARD`, so that what others refuse there stays refused.
+pub(crate) fn insert(skeletons: &Skeletons, family: Family, tables: Iptables) -> Option<Message> {
+    let chain = tables.place()?;
+    let last = if chain == FORWARD { NLM_F_APPEND } else { 0 };
+    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | last;
     let mut insert = message(NFT_MSG_NEWRULE, flags, protocol(family));
-    insert.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, CHAIN);
+    insert.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, chain);
     for (kind, value) in pattern(skeletons)? {
         match *kind {
             NFTA_RULE_EXPRESSIONS => ruleset::write_expressions(&mut insert, value),
@@ -98,13 +168,22 @@ pub(crate) fn insert(skeletons: &Skeletons, family: Family) -> Option<Message> {
     Some(insert)
 }
 
-/// Removes our rule from Docker's chain.
-pub(crate) fn remove(handle: &[u8], family: Family) -> Message {
+/// Removes our rule.
+pub(crate) fn remove(found: &Found, family: Family) -> Message {
     let mut remove = message(NFT_MSG_DELRULE, NLM_F_REQUEST | NLM_F_ACK, protocol(family));
-    remove.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, CHAIN).put(NFTA_RULE_HANDLE, handle);
+    remove.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, found.chain);
+    remove.put(NFTA_RULE_HANDLE, &found.handle);
     remove
 }
 
 fn pattern(skeletons: &Skeletons) -> Option<&Attributes> {
     skeletons.get(&Table::Host)?.rule_of(PATTERN)
+}
+
+/// The place of a family among those of [`Foreign::tables`].
+pub(crate) fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
 }

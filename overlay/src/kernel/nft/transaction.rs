@@ -84,11 +84,13 @@ fn rules(op: &Op, socket: &mut Socket, skeletons: &Skeletons) -> Result<Vec<Mess
             }
         }
         (Object::Passage(family), Verb::Remove) => {
-            let handle = foreign::find(socket, skeletons, *family)?;
-            Ok(handle.map(|handle| foreign::remove(&handle, *family)).into_iter().collect())
+            let tables = foreign::look(socket)?.tables[foreign::index(*family)];
+            let found = foreign::find(socket, skeletons, *family, tables)?;
+            Ok(found.map(|found| foreign::remove(&found, *family)).into_iter().collect())
         }
         (Object::Passage(family), Verb::Add | Verb::Change) => {
-            Ok(vec![foreign::insert(skeletons, *family).ok_or_else(senseless)?])
+            let tables = foreign::look(socket)?.tables[foreign::index(*family)];
+            Ok(vec![foreign::insert(skeletons, *family, tables).ok_or_else(senseless)?])
         }
         _ => Err(senseless()),
     }
