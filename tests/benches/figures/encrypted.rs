@@ -114,7 +114,9 @@ fn pid(cluster: &dyn Cluster, host: usize, service: &str) -> u32 {
     weft_tests::eventually("the container runs", PATIENCE, || {
         let id = cluster.container(host, service)?;
         let text = cluster.say(host, &["inspect", "--format", "{{.State.Pid}}", &id]).text()?;
-        text.parse().map_err(|error| format!("{error}: {text}"))
+        // 0 until the container has begun.
+        let pid = text.parse().map_err(|error| format!("{error}: {text}"))?;
+        if pid == 0 { Err(format!("{id} has no process")) } else { Ok(pid) }
     })
 }
 
