@@ -117,11 +117,14 @@ impl Client {
         let name = self.new_name('n');
         let internal = self.caller.random.random_ratio(1, 4);
         let ipv6 = self.caller.random.random_ratio(1, 4);
+        let encrypted = self.caller.random.random_ratio(1, 2);
+        let options = encrypted.then(|| ("encrypted".to_owned(), String::new()));
         let spec = NetworkSpec {
             name: name.clone(),
             internal,
             ipv6,
             attachable: true,
+            options: options.into_iter().collect(),
             ..Default::default()
         };
         let what = format!("create network {name}");

@@ -17,15 +17,24 @@ const BEGINNING: u64 = 1_800_000_000_000;
 
 /// Milliseconds since the beginning. Clones show the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SimClock(Arc<AtomicU64>);
+pub(super) struct SimClock {
+    now: Arc<AtomicU64>,
+    /// By how much the time of day is ahead of that everywhere.
+    ahead: Arc<AtomicU64>,
+}
 
 impl SimClock {
     pub(super) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.now.load(Ordering::Relaxed)
     }
 
     pub(super) fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::Relaxed);
+        self.now.fetch_add(millis(by), Ordering::Relaxed);
+    }
+
+    /// The time of day goes forward at once, on all hosts, as when nothing has happened for so long.
+    pub(super) fn skip(&self, by: Duration) {
+        self.ahead.fetch_add(millis(by), Ordering::Relaxed);
     }
 }
 
@@ -38,7 +47,8 @@ pub(super) struct WallClock {
 
 impl Clock for WallClock {
     fn now(&self) -> Time {
-        Time((BEGINNING + self.clock.now()).saturating_add_signed(self.skew))
+        let ahead = self.clock.ahead.load(Ordering::Relaxed);
+        Time((BEGINNING + self.clock.now() + ahead).saturating_add_signed(self.skew))
     }
 }
 

@@ -33,6 +33,7 @@ use super::{
     ground::SimGround,
     home::{Home, Member},
     kernel::Plane,
+    keys::Told,
     link::{Dialler, Links},
     machine::Machine,
     net::{Answer, HostId, Net, Parcel, Wire},
@@ -45,6 +46,8 @@ use super::{
 const LIMITS: LogLimits = LogLimits { snapshot_after: 40, keep: 20, promote_lag: 200, reserve: 0 };
 /// Prefix length of networks: so few addresses that released ones are needed again at once.
 const SUBNET: u8 = 29;
+/// Age at which keys are rotated: the shortest there is.
+pub(super) const KEY_ROTATION: Duration = Duration::from_secs(60);
 /// How long the others may take to put a demoted manager out of Raft before its store is closed.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a joining machine waits for one answer.
@@ -70,6 +73,8 @@ pub(super) struct Site {
     /// The worker's.
     pub(super) dir: Arc<TempDir>,
     pub(super) machine: Machine,
+    /// What it was told of keys.
+    pub(super) told: Told,
     /// Milliseconds that its wall clock is fast.
     pub(super) skew: i64,
     /// Whether the cluster was made by this host.
@@ -172,7 +177,8 @@ pub(super) async fn run(site: Site, slots: Slots, start: u64) {
         seed,
     };
     let Some(worker) = life.work(&member).await else { return };
-    let dialler = Dialler { links: life.site.links.clone(), host: life.site.id, node: member.node };
+    let (links, host) = (life.site.links.clone(), life.site.id);
+    let dialler = Dialler { links, host, node: member.node, told: life.site.told.clone() };
     worker.join_by(dialler, membership).await;
     life.found().await;
     life.follow(&worker).await;
@@ -349,7 +355,11 @@ async fn found(site: &Site, manager: &Manager) -> Result<(), String> {
     let cluster = Cluster {
         id: cluster_id(),
         meta: Meta::default(),
-        spec: ClusterSpec { subnet_size: SUBNET, ..ClusterSpec::default() },
+        spec: ClusterSpec {
+            subnet_size: SUBNET,
+            key_rotation: Some(KEY_ROTATION),
+            ..ClusterSpec::default()
+        },
         tokens: Tokens { worker, manager: manager_secret, extra: Vec::new() },
         root_certificate: String::new(),
         root_key: String::new(),

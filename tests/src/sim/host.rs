@@ -95,9 +95,11 @@ impl Host {
         self.site.note("is wiped");
         self.site.home.erase();
         self.site.machine.wipe();
+        self.site.told.erase();
         for entry in std::fs::read_dir(self.site.dir.path()).into_iter().flatten().flatten() {
             // What cannot be removed is found by the next start, which then fails.
-            let _ = std::fs::remove_file(entry.path());
+            let path = entry.path();
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
         }
     }
 

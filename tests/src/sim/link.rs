@@ -13,11 +13,12 @@ use weft_manager::{
     ManagerSlot,
     dispatcher::{FromWorker, Hello, ToWorker, Welcome},
 };
-use weft_model::NodeId;
+use weft_model::{Assignments, NodeId};
 use weft_worker::session::{Dial, FromManager, Pipe, QUEUE, ToManager};
 
 use super::{
     clock::{SimClock, millis},
+    keys::Told,
     net::{Answer, HostId, Net, Parcel},
     request,
 };
@@ -39,6 +40,9 @@ struct Link {
     manager: HostId,
     up: Lane<FromWorker>,
     down: Lane<Down>,
+    /// What the worker has heard in this session.
+    heard: Assignments,
+    told: Told,
     stalled_since: Option<u64>,
 }
 
@@ -63,20 +67,23 @@ impl<T> Lane<T> {
     }
 
     /// Hands over what has arrived, as far as there is room. `false` when nobody takes it any more.
-    fn flush(&mut self, now: u64) -> bool {
+    fn flush(&mut self, now: u64, mut note: impl FnMut(&T)) -> bool {
         let Some(end) = &self.end else { return true };
         while let Some((at, message)) = self.under_way.pop_front() {
             if at > now {
                 self.under_way.push_front((at, message));
                 break;
             }
-            match end.try_send(message) {
-                Ok(()) => {}
-                Err(TrySendError::Full(message)) => {
+            match end.try_reserve() {
+                Ok(room) => {
+                    note(&message);
+                    room.send(message);
+                }
+                Err(TrySendError::Full(())) => {
                     self.under_way.push_front((at, message));
                     break;
                 }
-                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Closed(())) => return false,
             }
         }
         if self.closed && self.under_way.is_empty() {
@@ -121,7 +128,7 @@ impl Links {
                 return false;
             }
             // Without a way back nothing is acknowledged, so nothing more comes.
-            let alive = !(up && down) || (link.up.flush(now) & link.down.flush(now));
+            let alive = !(up && down) || link.flush(now);
             if !alive {
                 link.breaks("the other end hung up");
             }
@@ -172,10 +179,16 @@ impl Links {
         }
     }
 
-    fn open(&self, worker: HostId, manager: HostId, end: mpsc::Sender<Down>) -> u64 {
+    fn open(
+        &self,
+        (worker, told): (HostId, Told),
+        manager: HostId,
+        end: mpsc::Sender<Down>,
+    ) -> u64 {
         let number = self.1.number();
         let (up, down) = (Lane::new(None), Lane::new(Some(end)));
-        let link = Link { worker, manager, up, down, stalled_since: None };
+        let heard = Assignments::default();
+        let link = Link { worker, manager, up, down, heard, told, stalled_since: None };
         self.lock().insert(number, link);
         number
     }
@@ -208,6 +221,18 @@ impl Links {
 }
 
 impl Link {
+    /// Hands over what has arrived at both ends; false when one of them takes nothing more.
+    fn flush(&mut self, now: u64) -> bool {
+        let (told, heard) = (&self.told, &mut self.heard);
+        let up = self.up.flush(now, |_| {});
+        let down = self.down.flush(now, |message| {
+            if let Ok(FromManager::Assignments(update)) = message {
+                told.hear(heard, update);
+            }
+        });
+        up & down
+    }
+
     /// Tells both ends, as far as they listen; the ends are dropped with the link.
     fn breaks(&mut self, why: &str) {
         if let Some(end) = &self.down.end {
@@ -222,13 +247,14 @@ pub(super) struct Dialler {
     pub(super) links: Links,
     pub(super) host: HostId,
     pub(super) node: NodeId,
+    pub(super) told: Told,
 }
 
 impl Dial for Dialler {
     async fn dial(&mut self, manager: SocketAddr) -> Result<Pipe, String> {
         let to = super::host_at(&manager.to_string()).ok_or("nobody has this address")?;
         let (to_worker, down) = mpsc::channel(QUEUE);
-        let link = self.links.open(self.host, to, to_worker);
+        let link = self.links.open((self.host, self.told.clone()), to, to_worker);
         let (net, node) = (&self.links.1, self.node);
         let asked = net.ask(self.host, to, |call| Parcel::Open { call, link, node, hops: 0 });
         match asked.answer(OPENING).await {
@@ -239,10 +265,13 @@ impl Dial for Dialler {
             }
         }
         let (up, mut outgoing) = mpsc::channel(QUEUE);
-        let links = self.links.clone();
+        let (links, told) = (self.links.clone(), self.told.clone());
         // It ends with the session, whose end drops the sender.
         tokio::spawn(async move {
             while let Some(message) = outgoing.recv().await {
+                if let ToManager::Applied(revision) = &message {
+                    told.applied(*revision);
+                }
                 links.up(link, from_worker(message));
             }
             links.hang_up(link);

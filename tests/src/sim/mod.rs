@@ -19,6 +19,7 @@ mod ground;
 mod home;
 mod host;
 mod kernel;
+mod keys;
 mod link;
 mod local;
 mod machine;

@@ -1,5 +1,5 @@
-//! Who looks after the machines: promotes and demotes, drains and activates, and replaces machines by
-//! new ones at the same address, one after the other.
+//! Who looks after the machines: promotes and demotes, drains and activates, rotates keys, and replaces
+//! machines by new ones at the same address, one after the other.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -12,7 +12,7 @@ use std::{
 
 use rand::RngExt as _;
 use weft_model::spec::{Availability, Role};
-use weft_proto::v1::{self, RemoveNodeRequest, UpdateNodeRequest};
+use weft_proto::v1::{self, RemoveNodeRequest, RotateKeyRequest, UpdateNodeRequest};
 
 use super::{
     HOSTS, MANAGERS,
@@ -80,7 +80,7 @@ impl Operator {
         let drained =
             nodes.values().filter(|node| node.availability == Availability::Drain).count();
         let may_demote = managers > usize::from(MANAGERS);
-        match (self.caller.random.random_range(0..10), node.role, node.availability) {
+        match (self.caller.random.random_range(0..12), node.role, node.availability) {
             (0..=3, Role::Worker, _) if managers < MANAGERS_MAX => {
                 self.set_role(host, Role::Manager).await;
             }
@@ -93,6 +93,7 @@ impl Operator {
             }
             (8 | 9, Role::Worker, _) => self.replace(host, node).await,
             (8 | 9, Role::Manager, _) if may_demote => self.replace_manager(host, node).await,
+            (10 | 11, ..) => self.rotate_key(host, node).await,
             _ => {}
         }
     }
@@ -119,6 +120,15 @@ impl Operator {
         let change = UpdateNodeRequest { availability: Some(wire.into()), ..Default::default() };
         self.update(host, what, change).await;
         self.write_down(host, |node| node.availability = availability);
+    }
+
+    async fn rotate_key(&mut self, host: HostId, node: NodeEntry) {
+        let what = format!("rotate the key of {}", host_name(host));
+        let node = node.node.to_string();
+        let call =
+            |request_id| Call::RotateKey(RotateKeyRequest { node: node.clone(), request_id });
+        // It is refused if the node has not said a key yet.
+        let _ = self.caller.call(&what, call).await;
     }
 
     fn write_down(&self, host: HostId, change: impl FnOnce(&mut NodeEntry)) {

@@ -14,8 +14,8 @@ use weft_proto::{
     v1::{
         AttachForeignRequest, CreateNetworkRequest, CreateServiceRequest, DetachForeignRequest,
         ForeignReadyRequest, GetServiceRequest, RemoveNetworkRequest, RemoveNodeRequest,
-        RemoveServiceRequest, RollbackServiceRequest, Service, ServiceSpec, UpdateNodeRequest,
-        UpdateServiceRequest, dispatcher_service_server::DispatcherService,
+        RemoveServiceRequest, RollbackServiceRequest, RotateKeyRequest, Service, ServiceSpec,
+        UpdateNodeRequest, UpdateServiceRequest, dispatcher_service_server::DispatcherService,
         network_service_server::NetworkService, node_service_server::NodeService,
         service_service_server::ServiceService,
     },
@@ -35,6 +35,7 @@ pub(super) enum Call {
     RollbackService(RollbackServiceRequest),
     UpdateNode(UpdateNodeRequest),
     RemoveNode(RemoveNodeRequest),
+    RotateKey(RotateKeyRequest),
     Join { request: String, node: NewNode, secret: [u8; 16] },
     AttachForeign { node: NodeId, request: AttachForeignRequest },
     ForeignReady { node: NodeId, id: AttachmentId },
@@ -144,6 +145,9 @@ async fn perform(manager: &Manager, api: &Api, call: Call) -> Reply {
         }
         Call::RemoveNode(request) => {
             NodeService::remove(api, by_administrator(request)).await.map(|_| nothing)
+        }
+        Call::RotateKey(request) => {
+            NodeService::rotate_key(api, by_administrator(request)).await.map(|_| nothing)
         }
         Call::Join { request, node, secret } => join(manager, &request, node, secret).await,
         Call::AttachForeign { node, request } => {

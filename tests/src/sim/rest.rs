@@ -1,6 +1,9 @@
 //! What must hold once nothing more is done to the cluster, and what must hold in its kernels always.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use weft_model::{
     State, TaskState,
@@ -14,6 +17,7 @@ use weft_worker::{
     desired::{LocalSandbox, LocalSandboxes, Sorted},
     plumbing::Source,
     tasks,
+    tunnel::{Choice, End, KeyBook},
 };
 
 use super::{book::Entries, daemon::host_name, host::Host};
@@ -132,6 +136,14 @@ pub(super) fn worker(host: &Host, state: &State) -> Vec<String> {
     found
 }
 
+/// A machine's end of the encrypted links, with the keys that are on its disk.
+fn end(host: &Host, state: &State) -> Option<Arc<End>> {
+    let tunnel = state.node(host.site.home.member()?.node)?.tunnel.clone()?;
+    let (engine, reason, lanes) = (tunnel.engine, tunnel.reason, tunnel.lanes);
+    let keys = KeyBook::open(host.site.dir.path(), Choice { engine, reason, lanes }).ok()?;
+    Some(keys.end().borrow().clone())
+}
+
 fn differences(host: &Host, state: &State) -> Vec<String> {
     let Some(worker) = host.slots.worker.load_full() else {
         return vec!["no worker".to_owned()];
@@ -204,7 +216,9 @@ fn differences(host: &Host, state: &State) -> Vec<String> {
         .collect();
     let kernel = host.site.machine.lock().kernel.clone();
     let mut driver = Driver::new(kernel);
-    let report = driver.reconcile(&sorted.dataplane(&local), Completeness::Complete, &Scope::Full);
+    let mut wanted = sorted.dataplane(&local);
+    wanted.tunnel = end(host, state).and_then(|end| sorted.tunnel(&end));
+    let report = driver.reconcile(&wanted, Completeness::Complete, &Scope::Full);
     found.extend(report.executed.iter().map(|op| format!("its kernel lacks: {op}")));
     found
 }

@@ -27,9 +27,10 @@ use super::{
     chaos::{self, Fault},
     client::{Client, essence},
     clock::{SimClock, millis},
-    daemon::{Site, first_member, host_name, node_id},
+    daemon::{KEY_ROTATION, Site, first_member, host_name, node_id},
     home::Home,
     host::{self, Death, Host},
+    keys::{self, Told},
     link::{Links, Liveness},
     local,
     machine::Machine,
@@ -47,6 +48,8 @@ const CHAOS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_sec
 const HEALING: Duration = Duration::from_secs(60);
 /// How often it is looked whether the cluster is as it should be.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long before their time keys are when the cluster begins to be harmed, in milliseconds.
+const YOUNG: (u64, u64) = (2_000, 9_000);
 /// How many clients there are.
 const CLIENTS_COUNT: u64 = 3;
 /// The most a host's wall clock is wrong, in milliseconds.
@@ -87,6 +90,8 @@ struct World {
     planned: u64,
     /// Changes of kernels that were looked at.
     kernel_changes: u64,
+    /// Ways between nodes of which it was looked whether a packet would be lost.
+    ways: u64,
 }
 
 impl World {
@@ -110,6 +115,7 @@ impl World {
                     home: Home::new(first_member(id)),
                     dir: Arc::new(directory()),
                     machine: Machine::new(clock.clone(), random.random()),
+                    told: Told::new(host_name(id), trace.clone()),
                     skew: random.random_range(-SKEW..=SKEW),
                     founded: Arc::default(),
                 })
@@ -130,12 +136,14 @@ impl World {
             agenda: BTreeMap::new(),
             planned: 0,
             kernel_changes: 0,
+            ways: 0,
         }
     }
 
     fn run(mut self) -> Ending {
         self.hosts.iter_mut().for_each(Host::start);
         if self.until("the cluster is formed", FORMING, Self::unformed) {
+            self.age_keys();
             self.start_clients();
             self.harm();
             self.heal();
@@ -310,6 +318,12 @@ impl World {
         self.clients.spawn(operator.run());
     }
 
+    /// Keys come of age while the cluster is harmed.
+    fn age_keys(&mut self) {
+        let young = self.random.random_range(YOUNG.0..YOUNG.1);
+        self.clock.skip(KEY_ROTATION - Duration::from_millis(young));
+    }
+
     // ---- harming
 
     fn harm(&mut self) {
@@ -401,11 +415,16 @@ impl World {
 
     // ---- looking
 
-    /// No two sandboxes have an address of one network, and no task runs twice, whatever is going on.
+    /// No two sandboxes have an address of one network, no task runs twice, and no packet is lost by a
+    /// rotation of keys, whatever is going on.
     fn watch_machines(&mut self) {
-        let changes = self.hosts.iter().map(|host| host.site.machine.lock().changes).sum();
+        let changes = |host: &Host| host.site.machine.lock().changes + host.site.told.changes();
+        let changes = self.hosts.iter().map(changes).sum();
         if changes != self.kernel_changes {
             self.kernel_changes = changes;
+            let (lost, ways) = keys::lost(&self.hosts);
+            self.ways += ways;
+            lost.into_iter().for_each(|what| self.trace.violated("all", what));
             for what in rest::doubled(&self.hosts).into_iter().chain(rest::cloned(&self.hosts)) {
                 self.trace.violated("all", what);
             }
@@ -424,6 +443,7 @@ impl World {
         };
         let (state, voters) = (leader.view(), leader.store().voters());
         let mut found = rest::services(&state);
+        found.extend(keys::unrest(&state));
         let entries = self.book.entries();
         found.extend(rest::nodes(&self.hosts, &state, &entries));
         found.extend(rest::attachments(&self.hosts, &state, &entries));
@@ -440,6 +460,7 @@ impl World {
         }
         if found.is_empty() {
             found.extend(self.hosts.iter().flat_map(|host| rest::worker(host, &state)));
+            found.extend(keys::leftover(&self.hosts, &state));
         }
         found
     }
@@ -477,12 +498,13 @@ impl World {
         let (audit, entries) = (self.audit.figures(), self.book.entries());
         let figures = format!(
             "{} ms simulated, revision {}, {} states checked and {} compared, {} tasks followed \
-             others, {} calls acknowledged, {} refused, {} retried",
+             others, {} encrypted ways looked at, {} calls acknowledged, {} refused, {} retried",
             self.clock.now(),
             audit.revision,
             audit.checked,
             audit.compared,
             audit.followers,
+            self.ways,
             entries.acknowledged,
             entries.refused,
             entries.retried,
