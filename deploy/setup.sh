@@ -9,8 +9,11 @@ needs=(
   gcc:gcc make:make python3:python3 nsenter:util-linux setsid:util-linux
   faketime:faketime iptables:iptables pgrep:procps
 )
-# Machines that are programs. Their kernels and Open vSwitch are fetched by the lab and only unpacked.
-[ "${1:-}" != lab ] || needs+=(qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg)
+# Machines that are programs, whose kernels are fetched by the lab and only unpacked; and the Open vSwitch that
+# tests run in namespaces.
+[ "${1:-}" != lab ] || needs+=(
+  qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg ovs-vsctl:openvswitch-switch
+)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")

@@ -22,9 +22,7 @@ fn apart(name: &str, test: impl FnOnce(Lab, Daemons)) {
         return test(lab, daemons);
     }
     let found = Command::new("ovs-vsctl").arg("--version").stdout(Stdio::null()).status();
-    if found.is_err() {
-        return eprintln!("no ovs-vsctl here");
-    }
+    assert!(found.is_ok(), "there is no ovs-vsctl: apt-get install openvswitch-switch");
     let rundir = std::env::temp_dir().join(format!("weft-ovs-{}", std::process::id()));
     std::fs::create_dir_all(&rundir).unwrap();
     let mut test = Command::new(std::env::current_exe().unwrap());
