@@ -23,7 +23,9 @@ fn apart(name: &str, test: impl FnOnce(Lab, Daemons)) {
     }
     let found = Command::new("ovs-vsctl").arg("--version").stdout(Stdio::null()).status();
     assert!(found.is_ok(), "there is no ovs-vsctl: apt-get install openvswitch-switch");
-    let rundir = std::env::temp_dir().join(format!("weft-ovs-{}", std::process::id()));
+    // Tests of one process have one each; its sockets' paths have at most 108 bytes.
+    let short = &name[..8];
+    let rundir = std::env::temp_dir().join(format!("weft-ovs-{}-{short}", std::process::id()));
     std::fs::create_dir_all(&rundir).unwrap();
     let mut test = Command::new(std::env::current_exe().unwrap());
     test.args(["--exact", &format!("ovs::{name}"), "--nocapture"]).env("OVS_RUNDIR", &rundir);
