@@ -4,6 +4,8 @@
 //! Written by hand instead of through typed crates, because tables are stored and replayed as the bytes the
 //! kernel itself gave us, and because dozens of requests go out in one system call.
 
+use std::fmt;
+
 use super::uapi::{NLA_F_NESTED, NLA_TYPE_MASK};
 
 /// Length of `struct nlmsghdr`.
@@ -14,9 +16,16 @@ fn align(length: usize) -> usize {
 }
 
 /// One message being written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Message {
     bytes: Vec<u8>,
+}
+
+/// Some messages carry private keys.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("length", &self.bytes.len()).finish_non_exhaustive()
+    }
 }
 
 impl Message {
