@@ -75,7 +75,9 @@ fn every_command_line_of_the_contract_is_understood() {
          type=bind,source=/a,target=/b --hostname h --host db:10.0.0.1 --dns 1.1.1.1 --label x=y \
          --restart-condition on-failure --restart-delay 5s --restart-max-attempts 3 \
          --stop-grace-period 10s --update-parallelism 1 --update-delay 1s --update-order start-first \
-         --update-failure-action rollback --limit-memory 512m --limit-cpu 0.5 -d rootfs:/ sleep 1000",
+         --update-failure-action rollback --limit-memory 512m --limit-cpu 0.5 --user 1000 --cap-add NET_ADMIN \
+         --cap-drop CHOWN --init --read-only --stop-signal INT --sysctl net.ipv4.ip_forward=0 -d \
+         rootfs:/ sleep 1000",
         "service create --mode global nginx",
         "service ls -q",
         "service ps web db --no-trunc --filter desired-state=running",

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use weft_dns::{Asker, Server, Synced, asker::Outside};
 use weft_model::{Assignments, State, object::Holder};
-use weft_overlay::{Completeness, Dataplane, Report, Scope};
+use weft_overlay::{Completeness, Dataplane, FOREIGN_DROP_HINT, Report, Scope};
 
 use crate::{
     desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of, troubles},
@@ -225,6 +225,7 @@ impl<K: HostKernel> Loop<K> {
         let mut scope = Scope::Full;
         let mut retry = RETRY;
         let mut settled: Option<Arc<Dataplane>> = None;
+        let mut dropped = false;
         loop {
             let seen = self.look();
             let local: LocalSandboxes = seen
@@ -255,6 +256,10 @@ impl<K: HostKernel> Loop<K> {
             for failure in &report.failed {
                 tracing::warn!(op = %failure.op, error = %failure.error, "the kernel refuses");
             }
+            if report.foreign_drop && !dropped {
+                tracing::warn!(hint = FOREIGN_DROP_HINT, "another firewall is in the way");
+            }
+            dropped = report.foreign_drop;
             let repaired = if same { report.executed.len() } else { 0 };
             if repaired > 0 {
                 let first = report.executed.first().map(ToString::to_string).unwrap_or_default();

@@ -157,6 +157,24 @@ pub struct ServiceCreateArgs {
     /// type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR
     #[arg(long, value_name = "MOUNT", value_parser = values::mount)]
     pub mount: Vec<v1::Mount>,
+    /// Capability over the usual ones, or ALL
+    #[arg(long, value_name = "CAP")]
+    pub cap_add: Vec<String>,
+    /// Capability to be without, or ALL
+    #[arg(long, value_name = "CAP")]
+    pub cap_drop: Vec<String>,
+    /// Run the command under a small init that passes signals on and reaps
+    #[arg(long)]
+    pub init: bool,
+    /// The root file system cannot be written
+    #[arg(long)]
+    pub read_only: bool,
+    /// Signal that ends the command: name or number [default: TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
+    pub stop_signal: Option<u32>,
+    /// Kernel parameter of the container's own namespaces
+    #[arg(long, value_name = "K=V", value_parser = values::key_value)]
+    pub sysctl: Vec<(String, String)>,
     /// Line of /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = values::host)]
     pub host: Vec<String>,

@@ -14,12 +14,12 @@ const FLAGS: &[(&str, &str)] = &[
     ("network prune", "filter"),
     (
         "service create",
-        "publish p cap-add cap-drop config credential-spec entrypoint env-file generic-resource group \
+        "publish p config credential-spec entrypoint env-file generic-resource group \
          health-cmd health-interval health-retries health-start-interval health-start-period \
-         health-timeout init isolation log-driver log-opt max-concurrent no-healthcheck \
-         no-resolve-image oom-score-adj read-only reserve-cpu reserve-memory rollback-delay \
+         health-timeout isolation log-driver log-opt max-concurrent no-healthcheck \
+         no-resolve-image oom-score-adj reserve-cpu reserve-memory rollback-delay \
          rollback-failure-action rollback-max-failure-ratio rollback-monitor rollback-order \
-         rollback-parallelism secret stop-signal sysctl tty t ulimit update-max-failure-ratio \
+         rollback-parallelism secret tty t ulimit update-max-failure-ratio \
          update-monitor with-registry-auth runtime",
     ),
     (

@@ -47,6 +47,12 @@ pub fn create(args: &ServiceCreateArgs, name: &str) -> Result<v1::ServiceSpec, C
             dns: args.dns.iter().map(ToString::to_string).collect(),
             dns_search: args.dns_search.clone(),
             dns_options: args.dns_option.clone(),
+            cap_add: args.cap_add.clone(),
+            cap_drop: args.cap_drop.clone(),
+            init: args.init,
+            read_only: args.read_only,
+            stop_signal: args.stop_signal.unwrap_or(0),
+            sysctls: args.sysctl.iter().cloned().collect(),
             ..Default::default()
         }),
         mode: Some(v1::ServiceMode { mode: Some(mode) }),

@@ -20,12 +20,8 @@ pub(super) fn status(error: Error) -> Status {
 }
 
 fn hint(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::Rootfs { .. } | Error::RootfsNotDirectory { .. } => {
-            Some("rootfs:DIR takes a directory of this node that holds a root file system")
-        }
-        _ => None,
-    }
+    let image = matches!(error, Error::Rootfs { .. } | Error::RootfsNotDirectory { .. });
+    image.then_some("rootfs:DIR takes a directory of this node that holds a root file system")
 }
 
 fn code(error: &Error) -> Code {
