@@ -82,12 +82,11 @@ impl Sum {
     }
 
     fn folded(self) -> u16 {
-        let halves = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let mut sum = (halves >> 32) + (halves & 0xffff_ffff);
-        // 32 bits, then 17, then 16.
-        sum = (sum >> 16) + (sum & 0xffff);
-        sum = (sum >> 16) + (sum & 0xffff);
-        ((sum >> 16) + sum) as u16
+        // 33 bits, 32, 17, 16.
+        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        ((sum >> 16) + (sum & 0xffff)) as u16
     }
 }
 

@@ -32,6 +32,9 @@ impl Cut {
         layers: Option<Layers>,
     ) -> Result<Self, BadFrame> {
         let layers = layers.filter(|layers| fits(gso.kind, layers)).ok_or(BadFrame::Offload)?;
+        if gso.size == 0 {
+            return Err(BadFrame::Offload);
+        }
         if layers.fragment || layers.end != frame.len() {
             return Err(BadFrame::Network);
         }

@@ -30,7 +30,7 @@ pub struct Partial {
 pub struct Gso {
     /// What is cut.
     pub kind: GsoKind,
-    /// Payload of each packet in bytes; the last may have less. Never zero.
+    /// Payload of each packet in bytes; the last may have less. Nothing is cut by zero.
     pub size: u16,
     /// The first packet says that the sender has reduced its window (TCP's CWR), the others do not.
     pub reduced: bool,
@@ -106,9 +106,6 @@ fn gso(kind: u8, size: u16) -> Result<Option<Gso>, BadFrame> {
         GSO_UDP_L4 => GsoKind::Udp,
         _ => return Err(BadFrame::Offload),
     };
-    if size == 0 {
-        return Err(BadFrame::Offload);
-    }
     Ok(Some(Gso { kind: known, size, reduced: kind & GSO_ECN != 0 }))
 }
 

@@ -132,6 +132,7 @@ proptest! {
             prop_assert_eq!(lie(Gso { kind, ..gso }, Some(partial)), wanted);
         }
         prop_assert_eq!(lie(gso, None), offload);
+        prop_assert_eq!(lie(Gso { size: 0, ..gso }, Some(partial)), offload);
         if start != partial.start {
             prop_assert_eq!(lie(gso, Some(Partial { start, ..partial })), offload);
         }
