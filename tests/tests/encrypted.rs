@@ -10,7 +10,7 @@ use std::{
 };
 
 use weft_tests::{Container, Host, Lab, eventually, stays};
-use weft_wire::{Client, Config};
+use weft_wire::{Client, Config, Identity};
 
 /// How long what was killed may take to be back.
 const BACK: Duration = Duration::from_secs(1);
@@ -322,6 +322,26 @@ fn datagrams(
     })
 }
 
+/// Waits until a host has another key than it had, and but one, and the other host knows that one only.
+#[track_caller]
+fn rotated(host: &Host, other: &Host, was: &Identity) {
+    eventually("the former key is forgotten everywhere", PATIENCE, || {
+        let own = config(host)?.identities;
+        let theirs = config(other)?.nodes;
+        let files = host.sh(&format!("ls {}/wireguard", host.state_dir().display())).text()?;
+        let node = theirs.values().next().ok_or("no node")?;
+        let (mine, shown) = (&own[0], &node.identities[0]);
+        let done = own.len() == 1
+            && node.identities.len() == 1
+            && files.lines().count() == 1
+            && mine.private_key == shown.public_key
+            && mine.private_key != was.private_key
+            && mine.address == shown.address
+            && mine.address != was.address;
+        if done { Ok(()) } else { Err(format!("{own:?} {theirs:?} {files}")) }
+    });
+}
+
 #[test]
 fn a_key_is_rotated_under_load_and_nothing_is_lost() {
     let lab = lab("enc-rotate", 2);
@@ -330,10 +350,6 @@ fn a_key_is_rotated_under_load_and_nothing_is_lost() {
     let target = far.address("shop").expect("address");
     let back = near.address("shop").expect("address");
     let mut flow = Flow::start(&lab, lab.host(1), &near, &target);
-    let generations = |host: &Host| -> Result<Vec<String>, String> {
-        let list = host.sh(&format!("ls {}/wireguard", host.state_dir().display())).text()?;
-        Ok(list.split_whitespace().map(str::to_owned).collect())
-    };
     for (round, name) in [(1, "n1"), (2, "n2"), (3, "n1")] {
         let lost = [
             datagrams(&lab, lab.host(1), &near, &target),
@@ -343,24 +359,38 @@ fn a_key_is_rotated_under_load_and_nothing_is_lost() {
         let other = if name == "n1" { lab.host(2) } else { lab.host(1) };
         let was = config(host).expect("its engine").identities;
         lab.host(1).weft(&["node", "update", "--rotate-key", name]).ok();
-        eventually("the former key is forgotten everywhere", PATIENCE, || {
-            let own = config(host)?.identities;
-            let theirs = config(other)?.nodes;
-            let kept = generations(host)?;
-            let node = theirs.values().next().ok_or("no node")?;
-            let (mine, shown) = (&own[0], &node.identities[0]);
-            let done = own.len() == 1
-                && node.identities.len() == 1
-                && kept.len() == 1
-                && mine.private_key == shown.public_key
-                && mine.private_key != was[0].private_key
-                && mine.address == shown.address
-                && mine.address != was[0].address;
-            if done { Ok(()) } else { Err(format!("{own:?} {theirs:?} {kept:?}")) }
-        });
+        rotated(host, other, &was[0]);
         for lost in lost {
             assert_eq!(lost.join().expect("it ends"), Vec::<String>::new(), "rotation {round}");
         }
+        flow.goes_on("with a new key");
+    }
+}
+
+/// Moments of a rotation, which takes a tenth of a second.
+const MOMENTS: [u64; 6] = [0, 15, 30, 50, 70, 100];
+
+#[test]
+fn a_rotation_in_which_daemons_die_comes_to_its_end_and_loses_nothing() {
+    let lab = lab("enc-rotate-kill", 2);
+    all_reach_all(&lab, 2);
+    let (near, far) = (on(&lab, 1), on(&lab, 2));
+    let target = far.address("shop").expect("address");
+    let mut flow = Flow::start(&lab, lab.host(1), &near, &target);
+    for (round, moment) in MOMENTS.into_iter().enumerate() {
+        let lost = datagrams(&lab, lab.host(1), &near, &target);
+        // By turns the worker's key and its daemon, and those of the only manager.
+        let (name, host, other) = match round % 2 {
+            0 => ("n2", lab.host(2), lab.host(1)),
+            _ => ("n1", lab.host(1), lab.host(2)),
+        };
+        let was = config(host).expect("its engine").identities;
+        lab.host(1).weft(&["node", "update", "--rotate-key", name]).ok();
+        // The moment is the point of the test, so it is a time and no condition.
+        std::thread::sleep(Duration::from_millis(moment));
+        host.restart();
+        rotated(host, other, &was[0]);
+        assert_eq!(lost.join().expect("it ends"), Vec::<String>::new(), "after {moment} ms");
         flow.goes_on("with a new key");
     }
 }
