@@ -141,23 +141,29 @@ impl Engine {
         self.ended.keep(|node| nodes.contains_key(&node));
     }
 
+    /// Tells all threads, and waits until the lanes work by it: what was set holds from then on.
     fn publish(&self) {
         let lanes: Vec<Handle> = self.lanes.iter().map(|lane| lane.handle.clone()).collect();
-        *lock(&self.shared.rules) = Arc::new(Rules {
-            tables: Arc::clone(&self.tables),
-            limiters: self.sifters.clone(),
-            lanes: lanes.clone(),
-        });
-        for (number, lane) in self.lanes.iter().enumerate() {
+        for (number, lane) in lanes.iter().enumerate() {
             let ports = self.tables.own.iter().filter_map(|own| own.ports.get(number));
             let socket = |port: &u16| Some((*port, Arc::clone(self.sockets.get(port)?)));
-            lane.handle.tell(Order::Configure(Box::new(Setup {
+            lane.tell(Order::Configure(Box::new(Setup {
                 tables: Arc::clone(&self.tables),
                 sockets: ports.filter_map(socket).collect(),
                 limiters: self.limiters.clone(),
                 lanes: lanes.clone(),
             })));
         }
+        // They obey in order, so an answer says that what was told before is done.
+        for lane in &lanes {
+            ask(lane);
+        }
+        // After the lanes, which must know a node before they are handed its initiations.
+        *lock(&self.shared.rules) = Arc::new(Rules {
+            tables: Arc::clone(&self.tables),
+            limiters: self.sifters.clone(),
+            lanes,
+        });
     }
 
     /// What it does: the configuration, each private key replaced by its public half.

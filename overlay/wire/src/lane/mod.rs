@@ -222,7 +222,8 @@ impl Lane {
             for token in &ready {
                 match Ready::of(*token) {
                     Ready::Wake => self.obey(),
-                    Ready::Socket(port) => self.receive(port),
+                    // What is left makes it ready again.
+                    Ready::Socket(port) => _ = self.receive(port),
                     Ready::Tap(vni) => self.send_from(vni),
                 }
             }
@@ -274,6 +275,10 @@ impl Lane {
 
     fn configure(&mut self, setup: Setup) {
         self.flush();
+        let ports: Vec<u16> = self.setup.sockets.keys().copied().collect();
+        for port in ports.into_iter().filter(|port| !setup.sockets.contains_key(port)) {
+            self.drain(port);
+        }
         for (port, socket) in &self.setup.sockets {
             if !setup.sockets.get(port).is_some_and(|kept| Arc::ptr_eq(kept, socket)) {
                 self.poller.forget(&**socket);

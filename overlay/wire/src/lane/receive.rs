@@ -20,6 +20,8 @@ use crate::{
 
 /// Most calls that receive before the frames are delivered: each brings up to 64 KB.
 const BATCHES: usize = 4;
+/// Most times that a port is received from before it is closed: 16 MB, what a socket can hold.
+const DRAINS: usize = 64;
 /// Bytes of the most that one call receives.
 const BATCH: usize = 65_536;
 /// Bytes of a data message that is opened to nothing: header and tag.
@@ -49,13 +51,17 @@ struct Arrival<'a> {
 }
 
 impl Lane {
-    /// Takes what came to a port.
-    pub(super) fn receive(&mut self, port: u16) {
-        let Some(socket) = self.setup.sockets.get(&port).map(Arc::clone) else { return };
+    /// Takes what came to a port; returns whether there may be more.
+    pub(super) fn receive(&mut self, port: u16) -> bool {
+        let Some(socket) = self.setup.sockets.get(&port).map(Arc::clone) else { return false };
+        let mut more = true;
         let mut input = std::mem::take(&mut self.arena.input);
         for _ in 0..BATCHES {
             // An error belongs to nobody's packet: the next call brings what is there.
-            let Ok(Some(received)) = socket.receive(&mut input) else { break };
+            let Ok(Some(received)) = socket.receive(&mut input) else {
+                more = false;
+                break;
+            };
             let Received { length, segment, source } = received;
             for datagram in input[..length].chunks(segment) {
                 self.take(&Arrival { datagram, source, port });
@@ -63,6 +69,14 @@ impl Lane {
         }
         self.arena.input = input;
         self.deliver();
+        more
+    }
+
+    /// Takes what still waits at a port that is about to be closed: its senders may have moved on only
+    /// a moment ago.
+    pub(super) fn drain(&mut self, port: u16) {
+        // Not for ever: somebody may send faster than this receives.
+        let _ = (0..DRAINS).find(|_| !self.receive(port));
     }
 
     fn take(&mut self, arrival: &Arrival<'_>) {
@@ -186,8 +200,8 @@ impl Lane {
         for vni in std::mem::take(&mut self.arena.touched) {
             let Some(port) = self.ports.get_mut(&vni) else { continue };
             let outputs = port.coalescer.finish(&mut self.arena.output);
-            let Ok(tap) = &port.tap else { continue };
             for output in outputs {
+                let Ok(tap) = &port.tap else { break };
                 let header = output.header.to_bytes();
                 let mut pieces = Vec::with_capacity(output.parts.len() + 1);
                 pieces.push(IoSlice::new(&header[..VNET_HEADER]));

@@ -94,6 +94,8 @@ fn ping_and_udp_of_all_sizes() {
 fn a_broadcast_reaches_every_node_once() {
     let world = World::new(3, 2);
     let [a, b, c] = &world.hosts[..] else { unreachable!() };
+    // A bridge takes frames from a device only some time after that was opened.
+    wait_until("they have met", || a.guest.pings(&b.inner()) && a.guest.pings(&c.inner()));
     let sender = a.guest.udp("10.0.0.1:7001");
     sender.set_broadcast(true).unwrap();
     let (at_b, at_c) = (b.guest.udp("0.0.0.0:7001"), c.guest.udp("0.0.0.0:7001"));

@@ -4,6 +4,7 @@
 
 mod flows;
 mod hostile;
+mod interop;
 mod keys;
 mod lab;
 mod life;
