@@ -7,7 +7,7 @@ set -euo pipefail
 needs=(
   nft:nftables ip:iproute2 bridge:iproute2 busybox:busybox-static conntrack:conntrack
   gcc:gcc make:make python3:python3 nsenter:util-linux setsid:util-linux
-  faketime:faketime iptables:iptables pgrep:procps
+  faketime:faketime iptables:iptables pgrep:procps wireguard-go:wireguard-go wg:wireguard-tools
 )
 # Machines that are programs, whose kernels are fetched by the lab and only unpacked; and the Open vSwitch that
 # tests run in namespaces.
