@@ -337,6 +337,69 @@ fn nine_a_direct_link() {
 }
 
 #[test]
+fn a_direct_link_outlives_the_daemon_and_comes_back_with_its_container() {
+    let lab = lab("p2p-crash", 1);
+    let host = lab.host(1);
+    let one = client(&lab, "one", &["--network", "none"]);
+    let two = client(&lab, "two", &["--network", "none"]);
+    host.weft(&["p2p", "--subnet", "10.1.1.0/30", "one", "two"]).ok();
+    two.pings("10.1.1.1");
+    let link = "ip -o link show | grep -v ' lo: '";
+    let before = one.sh(link).ok();
+    host.kill9();
+    host.start();
+    one.pings("10.1.1.2");
+    assert_eq!(one.sh(link).ok(), before, "it was made anew");
+    host.weft(&["restart", "two"]).ok();
+    one.pings("10.1.1.2");
+    two.pings("10.1.1.1");
+    host.weft(&["rm", "-f", "one", "two"]).ok();
+}
+
+#[test]
+fn the_default_bridge_where_the_administrator_wants_it() {
+    let lab = Lab::new("bip", 1);
+    let host = lab.host(1);
+    host.start_with(&["--bip", "10.7.0.1/24", "--fixed-cidr", "10.7.0.128/28"]);
+    host.eventually("the daemon answers", 30, |host| host.weft(&["info"]).text());
+    let one = web(&lab, "one", &["-p", "8080:80"]);
+    let address = one.address("bridge").expect("address");
+    let last: u8 = address.rsplit('.').next().and_then(|n| n.parse().ok()).expect("IPv4");
+    assert!(address.starts_with("10.7.0.") && (128..144).contains(&last), "{address}");
+    assert!(host.sh("ip -o -4 addr show weft0").ok().contains("10.7.0.1/24"));
+    one.pings("10.7.0.1");
+    answers(host, "published", "one", || fetch(host, &format!("{}:8080", host.ip())));
+    // With nobody on it, it goes where the daemon is told the next time.
+    host.weft(&["rm", "-f", "one"]).ok();
+    host.stop();
+    host.start_with(&["--bip", "10.8.0.1/24"]);
+    host.eventually("the daemon answers", 30, |host| host.weft(&["info"]).text());
+    let two = client(&lab, "two", &[]);
+    assert!(two.address("bridge").expect("address").starts_with("10.8.0."));
+    host.weft(&["rm", "-f", "two"]).ok();
+}
+
+#[test]
+fn members_of_a_macvlan_network_that_talk_by_the_switch_only() {
+    let lab = lab("vepa", 2);
+    let create =
+        "network create -d macvlan --subnet 10.98.0.0/24 -o parent=eth0 -o macvlan_mode=vepa";
+    let create: Vec<&str> = create.split(' ').chain(["lan"]).collect();
+    lab.host(1).weft(&create).ok();
+    let one = client(&lab, "one", &["--network", "lan", "--ip", "10.98.0.8"]);
+    let two = client(&lab, "two", &["--network", "lan", "--ip", "10.98.0.9"]);
+    let pid = one.pid().expect("it runs");
+    let link = lab.host(1).sh(&format!("nsenter -t {pid} -n ip -d link show eth0")).ok();
+    assert!(link.contains("macvlan mode vepa"), "{link}");
+    lab.host(2).sh("ip addr add 10.98.0.1/24 dev eth0").ok();
+    for member in ["10.98.0.8", "10.98.0.9"] {
+        lab.host(2).sh(&format!("busybox ping -c1 -W2 {member}")).ok();
+    }
+    // The switch of the lab does not send back what came from the same port.
+    assert_ne!(two.exec(&["ping", "-c1", "-W1", "10.98.0.8"]).code, 0);
+}
+
+#[test]
 fn ten_containers_that_may_not_talk() {
     let lab = Lab::new("icc", 1);
     let host = lab.host(1);

@@ -194,3 +194,16 @@ fn rules_that_are_flushed_are_back_and_the_admins_own_stay() {
     assert_eq!(rules.matches("10.99.0.2").count(), 1, "{rules}");
     reaches(&lab, host, "127.0.0.1", "8080");
 }
+
+#[test]
+fn ports_of_sctp_are_translated_as_others_are() {
+    let lab = Lab::alone("ports-sctp", 1);
+    let host = lab.host(1);
+    let web = lab.run("web", &["-p", "9000:91/sctp"], &["sleep", "1000000"]);
+    assert!(host.weft(&["port", "web"]).ok().contains("91/sctp -> 0.0.0.0:9000"));
+    let led = || host.sh("nft list map inet weft everywhere4").ok();
+    let address = web.address("bridge").expect("address");
+    assert!(led().contains(&format!("sctp . 9000 : {address} . 91")), "{}", led());
+    host.weft(&["rm", "-f", "web"]).ok();
+    assert!(!led().contains("sctp . 9000"), "{}", led());
+}

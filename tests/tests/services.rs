@@ -268,3 +268,35 @@ fn logs_of_a_service_and_tasks_without_a_network() {
     let task = lab.hosts().flat_map(|host| host.containers("talk")).next().expect("a task");
     assert_eq!(task.sh("ls /sys/class/net").ok(), "lo");
 }
+
+#[test]
+fn tasks_have_the_user_and_the_rights_that_were_asked_for() {
+    let lab = Lab::cluster("service-rights", 1, 0);
+    let flags = [
+        "--user",
+        "1000",
+        "--cap-drop",
+        "ALL",
+        "--read-only",
+        "--init",
+        "--stop-signal",
+        "KILL",
+        "--sysctl",
+        "net.ipv4.ip_default_ttl=42",
+        "--mount",
+        "type=tmpfs,target=/scratch",
+    ];
+    lab.service("safe", &flags, &["sleep", "1000000"]);
+    let task = lab.host(1).container("safe");
+    let status = task.sh("cat /proc/1/status").ok();
+    let line = |name: &str| {
+        let found = status.lines().find_map(|line| line.strip_prefix(name));
+        found.map(|value| value.split_whitespace().next().unwrap_or_default().to_owned())
+    };
+    assert_eq!(line("Uid:").as_deref(), Some("1000"), "{status}");
+    assert_eq!(line("CapBnd:").as_deref(), Some("0000000000000000"), "{status}");
+    assert_ne!(line("Name:").as_deref(), Some("sleep"), "an init is the first process");
+    assert_eq!(task.sh("cat /proc/sys/net/ipv4/ip_default_ttl").ok(), "42");
+    task.sh("touch /scratch/x").ok();
+    assert_ne!(task.sh("touch /x").code, 0);
+}
