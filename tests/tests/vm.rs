@@ -15,6 +15,8 @@ use weft_tests::{Output, eventually, weft_binary};
 
 /// How long a VM may take, in seconds: one that is emulated on a busy machine is slow.
 const LIMIT: &str = "400";
+/// MiB of a VM with files to send: a manager keeps 64 MiB of its disk, which is memory, in reserve.
+const ROOM: &str = "768";
 /// How long processes may take to start, and killed ones to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -182,6 +184,41 @@ fn a_published_port_answers_another_vm_while_its_container_runs() {
     says(&output, "vm1| the client's own address arrives");
     says(&output, "vm2| and without the daemon");
     says(&output, "vm2| and not without the container");
+}
+
+/// Runs a script with encrypted networks in two VMs, with what such scripts share.
+fn run_encrypted(name: &str) -> Output {
+    let shared = format!("{}:/lab/wireguard.sh", script("wireguard").display());
+    run(name, &["--vms", "2", "--memory", ROOM, "--add", &shared])
+}
+
+#[test]
+fn two_kernels_carry_an_encrypted_network() {
+    let output = run_encrypted("wireguard-kernel");
+    assert_eq!(output.code, 0, "{output}");
+    for vm in ["vm1", "vm2"] {
+        for fact in [
+            "names and files over the kernel's WireGuard",
+            "another key while a file is on its way",
+            "a daemon that starts again changes nothing, and nothing is in the clear",
+        ] {
+            says(&output, &format!("{vm}| {fact}"));
+        }
+    }
+}
+
+#[test]
+fn a_kernel_and_an_engine_in_user_space_carry_one_network_on_a_bad_wire_too() {
+    let output = run_encrypted("wireguard-mixed");
+    assert_eq!(output.code, 0, "{output}");
+    for vm in ["vm1", "vm2"] {
+        for fact in [
+            "the two engines speak with each other",
+            "no flow breaks on a bad wire, and nothing is in the clear",
+        ] {
+            says(&output, &format!("{vm}| {fact}"));
+        }
+    }
 }
 
 #[test]

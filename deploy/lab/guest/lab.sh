@@ -50,8 +50,8 @@ daemon() { # [OPTION...]
 crash() { kill -9 "$daemon_pid"; wait "$daemon_pid" || true; }
 
 # Makes all VMs one cluster: the first one its manager.
-cluster() {
-  daemon
+cluster() { # [OPTION OF THE DAEMON...]
+  daemon "$@"
   if [ "$VM" = 1 ]; then
     weft cluster init --advertise-addr 10.99.0.1
     tell token "$(weft cluster join-token -q worker)"
