@@ -171,6 +171,13 @@ fn deeds(lab: &Lab) -> Vec<Deed<'_>> {
                 lab.host(3).start();
             }),
         ),
+        (
+            "all hosts without power",
+            Box::new(|| {
+                lab.hosts().for_each(Host::lose_power);
+                lab.hosts().for_each(Host::start);
+            }),
+        ),
     ]
 }
 
@@ -244,6 +251,15 @@ fn not_a_byte_is_in_the_clear_whatever_is_done() {
         Ok(())
     });
     lab.host(3).freeze(false);
+    // It comes back as another one, whose key the others do not know before its containers speak.
+    eventually("the node joins anew", PATIENCE, || {
+        // It may have noticed by itself that it is no member.
+        let _ = lab.host(3).weft(&["cluster", "leave", "--force"]);
+        let join = ["cluster", "join", "--token", &lab.token("worker"), "10.99.0.1:2377"];
+        lab.host(3).weft(&join).text()
+    });
+    all_hear_each_other(&hosts, "birds", "a node that joins anew");
+    capture.saw_none("a node that joins anew");
     let encrypted = capture.seen();
     assert!(!encrypted.sealed.is_empty(), "nothing was encrypted either: {}", encrypted.frames);
     drop(capture);
