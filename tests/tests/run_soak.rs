@@ -60,7 +60,10 @@ fn nothing_is_left_of_many_lives_and_the_daemon_does_not_grow() {
     host.has_nothing_left("the first ones");
     let (before, early) = (settled(host), memory(host));
     let cycles = if soak() { CYCLES.1 } else { CYCLES.0 };
-    live(&lab, cycles - WARM);
+    let fifth = (cycles - WARM) / 5;
+    live(&lab, fifth);
+    eprintln!("memory of the daemon: {} kB after {}", memory(host), WARM + fifth);
+    live(&lab, cycles - WARM - fifth);
     assert_eq!(host.weft(&["ps", "-aq"]).ok(), "");
     host.has_nothing_left("all of them");
     assert_eq!(before.changes(&settled(host)), Vec::<String>::new());
