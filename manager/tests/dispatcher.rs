@@ -26,7 +26,8 @@ use weft_manager::{
     store::ProposeError,
 };
 use weft_model::{
-    Assignments, ClusterId, Command, NodeId, Outcome, Proposal, State, TaskState, Time,
+    Assignments, ClusterId, Command, Engine, NodeId, Outcome, Proposal, PublicKey, Rotation, State,
+    TaskState, Time, TunnelReport,
     assignments::{Item, Key},
     command::{Force, NewNode, TaskReport},
     object::{ClusterSpec, NodeDescription, NodeState},
@@ -361,4 +362,50 @@ async fn silence_counts_from_the_last_word_also_after_the_session_has_ended() {
     assert_eq!(bench.sessions.heard().get(&WORKER).copied(), heard);
     bench.sessions.close(WORKER);
     assert_eq!(bench.sessions.heard().get(&WORKER), None, "a node that leaves is not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_has_said_of_its_keys_is_written_when_it_is_news() {
+    let bench = Bench::new();
+    let (worker, _, _) = bench.greeted().await;
+    let key = |generation: u64| (generation, PublicKey([u8::try_from(generation).unwrap(); 32]));
+    let report = |generations: &[u64]| TunnelReport {
+        engine: Engine::Userspace,
+        reason: String::new(),
+        lanes: 1,
+        keys: generations.iter().map(|generation| key(*generation)).collect(),
+    };
+    let rotation = || {
+        let node = bench.ledger.view().node(WORKER).unwrap().clone();
+        node.tunnel.clone().map(|tunnel| tunnel.rotation)
+    };
+    let written = || {
+        let written = bench.ledger.written.lock().unwrap();
+        written.iter().filter(|command| matches!(command, Command::ReportTunnel { .. })).count()
+    };
+    // Everybody else waits when this does.
+    let pause = || tokio::time::sleep(Duration::from_millis(100));
+    worker.say.send(FromWorker::Tunnel(report(&[1, 2]))).await.unwrap();
+    worker.say.send(FromWorker::Tunnel(report(&[1, 2]))).await.unwrap();
+    pause().await;
+    assert_eq!((rotation(), written()), (Some(Rotation::Idle), 1), "repeated");
+    let from = Rotation::Idle;
+    bench.ledger.write(Command::RotateKey { id: WORKER, generation: 2, from });
+    worker.say.send(FromWorker::Tunnel(report(&[2]))).await.unwrap();
+    pause().await;
+    assert_eq!((rotation(), written()), (Some(Rotation::Wanted), 1), "it says nothing new");
+    worker.say.send(FromWorker::Tunnel(report(&[2, 3]))).await.unwrap();
+    pause().await;
+    assert!(matches!(rotation(), Some(Rotation::Distributed { .. })));
+    // It has the next key already when that is wanted, and does not say so again.
+    for generation in [2, 3] {
+        let from = rotation().unwrap();
+        bench.ledger.write(Command::RotateKey { id: WORKER, generation, from });
+    }
+    worker.say.send(FromWorker::Tunnel(report(&[3, 4]))).await.unwrap();
+    pause().await;
+    assert_eq!(rotation(), Some(Rotation::Idle));
+    bench.ledger.write(Command::RotateKey { id: WORKER, generation: 3, from });
+    pause().await;
+    assert!(matches!(rotation(), Some(Rotation::Distributed { .. })), "{:?}", rotation());
 }

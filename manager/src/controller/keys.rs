@@ -197,3 +197,6 @@ fn rotate(node: &Node, tunnel: &Tunnel) -> Command {
 fn tunnels(state: &State) -> impl Iterator<Item = (&Node, &Tunnel)> {
     state.nodes().filter_map(|node| Some((&**node, node.tunnel.as_ref()?)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod attach;
 mod cluster;
 mod join;
+mod keys;
 mod logs;
 mod networks;
 mod services;

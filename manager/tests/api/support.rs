@@ -41,7 +41,7 @@ use weft_proto::{
     v1::{
         AgentLinksRequest, AgentLogsRequest, IssueCertificateRequest, IssueCertificateResponse,
         LogRecord, LogStream, NodeLinksResponse, RenewCertificateRequest, SessionRequest,
-        SessionResponse,
+        SessionResponse, TunnelPeer,
         agent_service_server::{AgentService, AgentServiceServer},
         dispatcher_service_client::DispatcherServiceClient,
         join_service_client::JoinServiceClient,
@@ -97,7 +97,9 @@ impl AgentService for Agent {
         &self,
         _: Request<AgentLinksRequest>,
     ) -> Result<tonic::Response<NodeLinksResponse>, Status> {
-        Ok(tonic::Response::new(NodeLinksResponse::default()))
+        let hostname = "a peer of the agent".to_owned();
+        let peers = vec![TunnelPeer { hostname, ..TunnelPeer::default() }];
+        Ok(tonic::Response::new(NodeLinksResponse { peers, ..NodeLinksResponse::default() }))
     }
 }
 
