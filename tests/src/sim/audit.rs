@@ -140,5 +140,7 @@ fn may_be_followed(state: &State, task: &Task, next: &Task) -> bool {
 
 fn is_replaced(state: &State, task: &Task, next: &Task) -> bool {
     let order = state.service(next.service).map(|service| service.spec.update.order);
-    order == Some(UpdateOrder::StartFirst) && task.spec_version < next.spec_version
+    // Of a service that is gone it is not known any more.
+    let start_first = order.is_none_or(|order| order == UpdateOrder::StartFirst);
+    start_first && task.spec_version < next.spec_version
 }

@@ -117,7 +117,7 @@ impl Client {
         let name = self.new_name('n');
         let internal = self.caller.random.random_ratio(1, 4);
         let ipv6 = self.caller.random.random_ratio(1, 4);
-        let encrypted = self.caller.random.random_ratio(1, 2);
+        let encrypted = !self.made.is_multiple_of(3);
         let options = encrypted.then(|| ("encrypted".to_owned(), String::new()));
         let spec = NetworkSpec {
             name: name.clone(),

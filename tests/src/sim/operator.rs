@@ -80,7 +80,7 @@ impl Operator {
         let drained =
             nodes.values().filter(|node| node.availability == Availability::Drain).count();
         let may_demote = managers > usize::from(MANAGERS);
-        match (self.caller.random.random_range(0..12), node.role, node.availability) {
+        match (self.caller.random.random_range(0..10), node.role, node.availability) {
             (0..=3, Role::Worker, _) if managers < MANAGERS_MAX => {
                 self.set_role(host, Role::Manager).await;
             }
@@ -93,8 +93,7 @@ impl Operator {
             }
             (8 | 9, Role::Worker, _) => self.replace(host, node).await,
             (8 | 9, Role::Manager, _) if may_demote => self.replace_manager(host, node).await,
-            (10 | 11, ..) => self.rotate_key(host, node).await,
-            _ => {}
+            _ => self.rotate_key(host, node).await,
         }
     }
 

@@ -320,7 +320,7 @@ impl World {
 
     /// Keys come of age while the cluster is harmed.
     fn age_keys(&mut self) {
-        let young = self.random.random_range(YOUNG.0..YOUNG.1);
+        let young = YOUNG.0 + self.hosts[0].site.seed % (YOUNG.1 - YOUNG.0);
         self.clock.skip(KEY_ROTATION - Duration::from_millis(young));
     }
 
