@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use boringtun::{noise::rate_limiter::RateLimiter, x25519::PublicKey};
@@ -20,6 +20,12 @@ use crate::{
 
 /// How long a lane may take to say how it is doing: it is never busy for long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long packets may go by former keys after others were put first. A node that does not answer
+/// within this time has no packets to lose, and holds up nobody for longer.
+const MOVED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at whether they do: a handshake takes about a millisecond.
+const MOVED_LOOK: Duration = Duration::from_millis(5);
 
 /// Carries packets from the moment it is configured until it is dropped.
 pub struct Engine {
@@ -74,7 +80,8 @@ impl Engine {
         })
     }
 
-    /// Does what the configuration says from now on. Sessions, sockets and devices that stay in it are
+    /// Does what the configuration says from now on; when it comes back after other keys were put first,
+    /// packets go by those. Sessions, sockets and devices that stay in it are
     /// not touched, and no packet of theirs is lost.
     ///
     /// # Errors
@@ -84,6 +91,7 @@ impl Engine {
             return Ok(());
         }
         let tables = Arc::new(Tables::new(config)?);
+        let turned = self.tables.sends_by_other_keys(&tables);
         let sockets = self.bind(&tables)?;
         while self.lanes.len() < tables.lanes() {
             let lane = self.start(self.lanes.len()).map_err(Refused::Thread)?;
@@ -98,7 +106,19 @@ impl Engine {
         for lane in ending {
             self.end(lane);
         }
+        if turned {
+            self.wait_until_moved();
+        }
         Ok(())
+    }
+
+    /// When this comes back, former keys may be forgotten: nothing is sent by them any more.
+    fn wait_until_moved(&self) {
+        let begun = Instant::now();
+        let moving = |lane: &Running| ask(&lane.handle).is_some_and(|it| !it.moving.is_empty());
+        while begun.elapsed() < MOVED_WITHIN && self.lanes.iter().any(moving) {
+            thread::sleep(MOVED_LOOK);
+        }
     }
 
     /// The sockets of a configuration; those that are open already stay.

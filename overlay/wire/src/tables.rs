@@ -101,6 +101,23 @@ impl Tables {
         lane % self.lanes().min(theirs).max(1)
     }
 
+    /// Whether `next` sends to a node of both by other keys than this.
+    pub fn sends_by_other_keys(&self, next: &Self) -> bool {
+        let own = |tables: &Self| tables.own.first().map(|own| own.public);
+        let first = |node: &Node| node.identities.first().map(|identity| identity.public_key);
+        let nodes = &self.config.nodes;
+        own(self) != own(next)
+            || next.config.nodes.iter().any(|(number, node)| {
+                nodes.get(number).is_some_and(|known| first(known) != first(node))
+            })
+    }
+
+    /// Whether keys of ours or of others are no longer known to `next`.
+    pub fn forgets_keys(&self, next: &Self) -> bool {
+        self.own.iter().any(|own| next.own_of(&own.public).is_none())
+            || self.holders.keys().any(|key| !next.holders.contains_key(key))
+    }
+
     /// The identity with this public key, if it is ours.
     pub fn own_of(&self, public: &Key) -> Option<&Own> {
         self.own.iter().find(|own| own.public == *public)

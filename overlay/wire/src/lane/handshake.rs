@@ -1,6 +1,7 @@
 //! Sessions: which is sent on, how they begin, and how they are kept.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,6 +18,9 @@ use crate::{Node, verifier::Initiation};
 
 /// A node is not greeted more often for packets of a session that this one does not know.
 const HINT_EVERY: Duration = Duration::from_secs(1);
+/// How long a greeting for a new key waits for its answer: the other side may only just have learned
+/// that key. The crate itself waits 5 s.
+const GREETING_WAIT: Duration = Duration::from_millis(200);
 /// A handshake is not repeated more often because of cookies.
 const COOKIE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of the longest packet that may wait in a session's queue, sealed.
@@ -35,7 +39,7 @@ impl Lane {
         match self.live_link(number) {
             None => Some(slot),
             Some(other) => {
-                self.initiate(slot);
+                self.greet(slot);
                 Some(other)
             }
         }
@@ -57,6 +61,41 @@ impl Lane {
         }
     }
 
+    /// Begins a handshake for a key that is not needed yet, again and again until it is answered.
+    fn greet(&mut self, slot: usize) {
+        let now = Instant::now();
+        let mut buffer = [0; HANDSHAKE];
+        let Some(link) = self.links.get(slot) else { return };
+        if link.greeted.is_some_and(|last| now - last < GREETING_WAIT) {
+            return;
+        }
+        let again = link.greeted.replace(now).is_some();
+        let begun = link.tunn.format_handshake_initiation(&mut buffer, again);
+        if let TunnResult::WriteToNetwork(message) = begun {
+            self.post(slot, message, None);
+        }
+    }
+
+    /// The nodes with a session on this lane whose packets do not go by the first keys yet.
+    pub(super) fn moving(&mut self) -> BTreeSet<u64> {
+        let tables = Arc::clone(&self.setup.tables);
+        let Some(own) = tables.own.first().map(|own| own.public) else { return BTreeSet::new() };
+        let mut moving = BTreeSet::new();
+        for (number, node) in &tables.config.nodes {
+            let Some(peer) = node.identities.first().map(|identity| identity.public_key) else {
+                continue;
+            };
+            let pair = Pair { own, peer };
+            let slots = self.links.of_node(*number).to_vec();
+            let mut live = slots.iter().filter_map(|slot| self.links.pair_if_live(*slot));
+            let any = live.next();
+            if any.is_some() && any != Some(pair) && live.all(|other| other != pair) {
+                moving.insert(*number);
+            }
+        }
+        moving
+    }
+
     /// New keys of nodes that are spoken to get their sessions before they are needed.
     pub(super) fn greet_new_keys(&mut self) {
         let tables = Arc::clone(&self.setup.tables);
@@ -72,7 +111,7 @@ impl Lane {
                     if let Some(slot) = slot
                         && self.links.get(slot).is_some_and(|link| !link.live)
                     {
-                        self.initiate(slot);
+                        self.greet(slot);
                     }
                 }
             }
@@ -174,6 +213,7 @@ impl Lane {
                 link.look();
             }
         }
+        self.greet_new_keys();
         self.keep_alive(now);
         self.links.forget_idle(now);
     }

@@ -46,6 +46,8 @@ pub struct Link {
     pub spoke: Instant,
     /// When the last cookie was answered at once.
     pub cookie: Option<Instant>,
+    /// When a handshake was last begun ahead of need.
+    pub greeted: Option<Instant>,
 }
 
 /// What became of a packet that should be sealed.

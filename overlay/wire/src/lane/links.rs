@@ -51,6 +51,12 @@ impl Links {
         self.by_index.get(&(session >> 8)).copied()
     }
 
+    /// The keys of the link in a slot, if it has a session.
+    pub fn pair_if_live(&self, slot: usize) -> Option<Pair> {
+        let link = self.slots.get(slot)?.as_deref()?;
+        link.live.then_some(link.pair)
+    }
+
     /// The slots of one node's links.
     pub fn of_node(&self, node: u64) -> &[usize] {
         self.by_node.get(&node).map_or(&[], Vec::as_slice)
@@ -100,6 +106,7 @@ impl Links {
             queued: 0,
             spoke: Instant::now(),
             cookie: None,
+            greeted: None,
         };
         let slot = self.free_slot();
         self.slots[slot] = Some(Box::new(link));

@@ -14,7 +14,7 @@ mod send;
 mod tally;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     sync::{
@@ -85,6 +85,8 @@ pub struct Report {
     pub tally: Tally,
     /// By network: why its TAP device is not open.
     pub devices: BTreeMap<u32, String>,
+    /// Nodes whose packets still go by former keys.
+    pub moving: BTreeSet<u64>,
 }
 
 /// How others reach a lane.
@@ -275,9 +277,10 @@ impl Lane {
 
     fn configure(&mut self, setup: Setup) {
         self.flush();
-        let ports: Vec<u16> = self.setup.sockets.keys().copied().collect();
-        for port in ports.into_iter().filter(|port| !setup.sockets.contains_key(port)) {
-            self.drain(port);
+        // Packets of keys that are about to be forgotten may still wait at any port.
+        if self.setup.tables.forgets_keys(&setup.tables) {
+            let ports: Vec<u16> = self.setup.sockets.keys().copied().collect();
+            ports.into_iter().for_each(|port| self.drain(port));
         }
         for (port, socket) in &self.setup.sockets {
             if !setup.sockets.get(port).is_some_and(|kept| Arc::ptr_eq(kept, socket)) {
@@ -372,7 +375,8 @@ impl Lane {
             .ports
             .iter()
             .filter_map(|(vni, port)| Some((*vni, port.tap.as_ref().err()?.clone())));
-        Report { tally, devices: broken.collect() }
+        let devices = broken.collect();
+        Report { tally, devices, moving: self.moving() }
     }
 }
 

@@ -78,10 +78,9 @@ impl Lane {
             self.tally.dropped(Some(number), Reason::NoDestination);
             return;
         };
-        let header = VnetHeader::parse(bytes).unwrap_or_default();
         let frame = bytes.get(VNET_HEADER..).unwrap_or_default();
-        let (Ok(segments), Some(link)) = (Segments::new(header, frame), self.links.get(slot))
-        else {
+        let segments = VnetHeader::parse(bytes).and_then(|header| Segments::new(header, frame));
+        let (Ok(segments), Some(link)) = (segments, self.links.get(slot)) else {
             self.tally.dropped(Some(number), Reason::Device);
             return;
         };

@@ -155,6 +155,9 @@ fn world_with_bad() -> (World, Space) {
         host.host.sh("ip link set wt010001 master br0 addrgenmode none up");
         host.client().set(config).unwrap();
     }
+    // A packet that is sent once must find the bridges' ports open.
+    let [a, b] = &world.hosts[..] else { unreachable!() };
+    wait_until("the good ones have met", || a.guest.pings(&b.inner()) && b.guest.pings(&a.inner()));
     (world, space)
 }
 

@@ -98,8 +98,7 @@ fn rotate(world: &mut World, from: u8, to: u8, flow: &Numbered) {
         let endpoint = world.hosts[1].status().peers[&1].endpoint.unwrap();
         endpoint.port() == port
     });
-    // The status speaks of one lane; the others have their sessions within as many round trips.
-    flow.pass(500);
+    flow.pass(50);
     world.hosts[0].keys = vec![to];
     world.configure();
     flow.pass(50);
