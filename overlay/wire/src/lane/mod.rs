@@ -221,9 +221,11 @@ impl Lane {
         while !self.ended {
             self.poller.wait(self.until_tick(), &mut ready)?;
             self.tick_if_due();
+            let youngest = self.by_age(&mut ready);
             for token in &ready {
                 match Ready::of(*token) {
                     Ready::Wake => self.obey(),
+                    Ready::Socket(port) if Some(port) != youngest => self.drain(port),
                     // What is left makes it ready again.
                     Ready::Socket(port) => _ = self.receive(port),
                     Ready::Tap(vni) => self.send_from(vni),
@@ -232,6 +234,19 @@ impl Lane {
             self.flush();
         }
         Ok(())
+    }
+
+    /// Puts the sockets in the order in which they were opened, and says which is the last: while keys
+    /// are changed, what came by the former ones was sent before.
+    fn by_age(&self, ready: &mut [u64]) -> Option<u16> {
+        let age = |port: &u16| self.setup.sockets.get(port).map(|socket| socket.opened());
+        if self.setup.sockets.len() > 1 {
+            ready.sort_by_key(|token| match Ready::of(*token) {
+                Ready::Socket(port) => age(&port),
+                Ready::Wake | Ready::Tap(_) => None,
+            });
+        }
+        self.setup.sockets.keys().copied().max_by_key(age)
     }
 
     /// Nothing is due while there is neither a session nor a device to wait for.

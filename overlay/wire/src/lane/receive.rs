@@ -72,8 +72,8 @@ impl Lane {
         more
     }
 
-    /// Takes what still waits at a port that is about to be closed: its senders may have moved on only
-    /// a moment ago.
+    /// Takes all that waits at a port of former keys: its senders have moved on, and what comes by the
+    /// next ones is younger.
     pub(super) fn drain(&mut self, port: u16) {
         // Not for ever: somebody may send faster than this receives.
         let _ = (0..DRAINS).find(|_| !self.receive(port));

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
 };
 
 use nix::{
@@ -26,6 +27,7 @@ pub struct Udp {
     family: AddressFamily,
     /// Whether the kernel cuts what is sent. Off for good once a device could not.
     segments: AtomicBool,
+    opened: Instant,
 }
 
 /// What one call has received: equal datagrams one after the other, the last may be shorter.
@@ -80,7 +82,12 @@ impl Udp {
         super::sockopt::let_routers_fragment(&fd, family)?;
         // An old kernel has none of it; each datagram then comes alone.
         let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
-        Ok(Self { fd, family, segments: AtomicBool::new(true) })
+        Ok(Self { fd, family, segments: AtomicBool::new(true), opened: Instant::now() })
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Receives datagrams of one sender; `None` when there are none.
