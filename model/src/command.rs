@@ -317,6 +317,10 @@ pub enum Command {
     SetUpdateStatus {
         /// The service.
         id: ServiceId,
+        /// Version of the spec that is rolled out; another one has a status of its own. None takes
+        /// whatever is there, as in a log of before.
+        #[serde(default)]
+        expect: Option<u64>,
         /// How far.
         status: UpdateStatus,
     },

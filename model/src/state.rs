@@ -123,7 +123,9 @@ impl State {
             Command::UpdateService { id, expect, spec, vips, kind } => {
                 self.update_service(*id, *expect, spec, vips, *kind)
             }
-            Command::SetUpdateStatus { id, status } => self.set_update_status(*id, status),
+            Command::SetUpdateStatus { id, expect, status } => {
+                self.set_update_status(*id, *expect, status)
+            }
             Command::RemoveService { id } => self.remove_service(*id),
             Command::CreateTask { id, service, slot, attempt, start_at } => {
                 self.create_task(*id, *service, *slot, *attempt, *start_at)

@@ -14,6 +14,7 @@ use weft_model::{
     command::{Force, NewAttachment, NewForeign, NewNode, TaskReport, UpdateKind},
     object::{
         ClusterSpec, ExtraToken, Meta, NodeDescription, NodeState, Slot, Stuck, Subnet, Tokens,
+        UpdateState, UpdateStatus,
     },
     spec::{
         Availability, ContainerSpec, Driver, EndpointMode, MacvlanMode, Mode, NetworkSpec,
@@ -488,6 +489,46 @@ fn the_name_of_a_write_is_good_for_that_write_only() {
     let new = named(Some(Digest(u64::MAX))).unwrap();
     let read: Named = rmp_serde::from_slice(&rmp_serde::to_vec_named(&new).unwrap()).unwrap();
     assert_eq!(read, new);
+}
+
+#[test]
+fn how_far_a_former_change_came_says_nothing_of_the_next() {
+    let mut state = started();
+    let id = service(0);
+    let spec = |words: &str| {
+        let container = ContainerSpec::new("rootfs:/srv", &["sh", words]);
+        Arc::new(ServiceSpec::replicated("web", 1, container))
+    };
+    let mut apply = |index, command| {
+        let commands = vec![command];
+        let proposal = Proposal { request: None, now: Time(index), commands };
+        let result = state.apply(index, &proposal).into_result();
+        (result, state.service(id).cloned().unwrap())
+    };
+    let update = |words| Command::UpdateService {
+        id,
+        expect: None,
+        spec: spec(words),
+        vips: Default::default(),
+        kind: UpdateKind::Update,
+    };
+    apply(2, Command::CreateService { id, spec: spec("1"), vips: Default::default() }).0.unwrap();
+    let first = apply(3, update("2")).1;
+    // The leader sees the first change completed, and its word comes after the second.
+    let second = apply(4, update("3")).1;
+    let status = UpdateStatus {
+        state: UpdateState::Completed,
+        completed: Some(Time(4)),
+        ..first.update.clone().unwrap()
+    };
+    let expect = Some(first.spec_version);
+    let (late, now) = apply(5, Command::SetUpdateStatus { id, expect, status: status.clone() });
+    assert!(matches!(late, Err(Rejected::Stale { .. })), "{late:?}");
+    assert_eq!(now.update, second.update);
+    let expect = Some(second.spec_version);
+    let (timely, now) = apply(6, Command::SetUpdateStatus { id, expect, status: status.clone() });
+    timely.unwrap();
+    assert_eq!(now.update, Some(status));
 }
 
 #[test]

@@ -19,7 +19,7 @@ const SEED: &str = "WEFT_SEED";
 const ONE: &str = "one_seed";
 
 /// What must have happened in some of the runs, or nothing was tested.
-const MUST_HAPPEN: [&str; 25] = [
+const MUST_HAPPEN: [&str; 27] = [
     "dies: Killed",
     "dies: PowerCut",
     "falls asleep",
@@ -42,6 +42,8 @@ const MUST_HAPPEN: [&str; 25] = [
     "is wiped",
     "is a new node",
     "roll back ",
+    "detach ",
+    "is closed",
     "rotate the key of ",
     "a key is rotated",
     "at rest again",

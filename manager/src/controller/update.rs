@@ -182,7 +182,8 @@ fn complete(draft: &mut Draft, service: &Service, update: &UpdateStatus) {
 }
 
 fn set_status(draft: &mut Draft, service: &Service, status: UpdateStatus) {
-    draft.decide(Command::SetUpdateStatus { id: service.id, status });
+    let expect = Some(service.spec_version);
+    draft.decide(Command::SetUpdateStatus { id: service.id, expect, status });
 }
 
 fn reason(task: &Task) -> &str {

@@ -74,9 +74,11 @@ impl State {
     pub(super) fn set_update_status(
         &mut self,
         id: ServiceId,
+        expect: Option<u64>,
         status: &UpdateStatus,
     ) -> Result<Applied, Rejected> {
         let service = self.service(id).ok_or_else(|| not_found("service", id))?;
+        expect_version("spec of service", &service.spec.name, expect, service.spec_version)?;
         let mut next = Service::clone(service);
         next.update = Some(status.clone());
         next.meta.touch(self.now);

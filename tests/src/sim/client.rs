@@ -84,7 +84,7 @@ impl Client {
         let service = self.caller.pick(services.len()).map(|index| services[index].clone());
         let attachment = self.caller.pick(attachments.len()).map(|i| attachments[i].clone());
         let room = network.as_ref().map_or(0, |network| room(&entries, network));
-        match (self.caller.random.random_range(0..18), network, service, attachment) {
+        match (self.caller.random.random_range(0..21), network, service, attachment) {
             (0 | 1, ..) if networks.len() < NETWORKS_MAX => self.create_network().await,
             (2..=4, network, ..) if services.len() < SERVICES_MAX => {
                 // With its virtual address.
@@ -98,9 +98,9 @@ impl Client {
             (12, _, Some(service), _) if service.previous.is_some() => {
                 self.roll_back(service).await
             }
-            (13 | 14, Some(network), ..) if room > 0 => self.attach(network).await,
-            (15, _, _, Some(name)) => self.detach(name).await,
-            (16, _, _, Some(name)) => self.close(&name),
+            (13..=15, Some(network), ..) if room > 0 => self.attach(network).await,
+            (16 | 17, _, _, Some(name)) => self.detach(name).await,
+            (18, _, _, Some(name)) => self.close(&name),
             (_, _, Some(service), _) => self.get(&service.spec).await,
             (_, _, None, _) => {}
         }

@@ -118,7 +118,11 @@ pub(super) fn services(state: &State) -> Vec<String> {
         let old = live.iter().filter(|task| task.spec_version != service.spec_version).count();
         if live.len() != replicas as usize || running != live.len() || old > 0 {
             let live = live.len();
-            found.push(format!("{name}: {replicas} wanted, {live} live, {running} run, {old} old"));
+            let change = service.update.as_ref();
+            let change = change.map_or("no change".to_owned(), |it| format!("{it:?}"));
+            found.push(format!(
+                "{name}: {replicas} wanted, {live} live, {running} run, {old} old; {change}"
+            ));
         }
     }
     let known: BTreeSet<_> = state.services().map(|service| service.id).collect();
