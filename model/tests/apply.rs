@@ -595,6 +595,39 @@ fn a_released_address_rests_for_a_minute_and_comes_last() {
 }
 
 #[test]
+fn a_demotion_leaves_managers_that_can_agree() {
+    let mut state = started();
+    let mut index = 1;
+    let mut apply = |command| {
+        index += 1;
+        let proposal = Proposal { request: None, now: Time(index), commands: vec![command] };
+        state.apply(index, &proposal).into_result()
+    };
+    for number in [1, 2] {
+        let host = number + 1;
+        let command =
+            Command::AddNode { node: new_node(number, host, Role::Manager), secret: [2; 16] };
+        apply(command).unwrap();
+    }
+    let mut set = |number, state| {
+        let message = String::new();
+        apply(Command::SetNodeState { id: node(number), state, message }).map(drop)
+    };
+    set(0, NodeState::Ready).unwrap();
+    set(1, NodeState::Ready).unwrap();
+    set(2, NodeState::Down).unwrap();
+    let demote = |number| Command::UpdateNode {
+        id: node(number),
+        expect: None,
+        spec: NodeSpec { role: Role::Worker, ..NodeSpec::default() },
+    };
+    let refused = apply(demote(1)).unwrap_err().to_string();
+    assert!(refused.contains("n2 is not") && refused.contains("only 1"), "{refused}");
+    apply(demote(2)).unwrap();
+    apply(demote(1)).unwrap();
+}
+
+#[test]
 fn a_machine_that_left_may_join_again() {
     let mut state = started();
     let mut apply = |index: u64, command: Command| {

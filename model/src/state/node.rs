@@ -80,12 +80,38 @@ impl State {
         if demoted && self.managers() == 1 {
             return Err(last_manager("demoted", &node.description.hostname));
         }
+        if demoted {
+            self.keeps_quorum_without(node)?;
+        }
         self.change_node(id, |node| {
             node.spec = spec.clone();
             // The store of a manager that was demoted is gone; a new one has a new incarnation.
             if demoted {
                 node.raft_incarnation = None;
             }
+        })
+    }
+
+    /// The managers that stay must be able to agree without those of them that are away.
+    fn keeps_quorum_without(&self, leaving: &Node) -> Result<(), Rejected> {
+        let staying =
+            || self.nodes().filter(|node| node.spec.role == Role::Manager && node.id != leaving.id);
+        let away: Vec<_> = staying().filter(|node| !node.in_touch()).collect();
+        let (all, present) = (staying().count(), staying().count() - away.len());
+        if present > all / 2 {
+            return Ok(());
+        }
+        let names: Vec<_> = away.iter().map(|node| node.description.hostname.as_str()).collect();
+        Err(Rejected::Forbidden {
+            what: format!("node {} cannot be demoted", leaving.description.hostname),
+            why: format!(
+                "of the {all} managers that stay only {present} would be in touch: {} is not",
+                names.join(", ")
+            ),
+            hint: format!(
+                "start the daemon there again; or demote that one first: weft node demote {}",
+                names.first().unwrap_or(&"NODE")
+            ),
         })
     }
 
