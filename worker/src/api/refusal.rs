@@ -1,22 +1,13 @@
 //! The runtime's errors as statuses.
 
-use std::error::Error as _;
-
 use tonic::{Code, Status};
 use weft_proto::convert::status::hinted;
 
-use crate::container::Error;
+use crate::container::{Error, chain};
 
 /// The whole chain, so that the reader of a status sees what the kernel said.
 pub(super) fn status(error: Error) -> Status {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    hinted(code(&error), text, hint(&error))
+    hinted(code(&error), chain(&error), hint(&error))
 }
 
 fn hint(error: &Error) -> Option<&'static str> {

@@ -48,7 +48,7 @@ pub use config::{
     Image, Limits, MIN_MEMORY, MissingSource, NetNamespace, Tmpfs, Ulimit,
 };
 pub use embedded::{Embedded, EmbeddedConfig};
-pub use error::Error;
+pub use error::{Error, chain};
 pub use exec::{ExecConfig, ExecIo, ExecSession, Pty, Terminal, WindowSize};
 pub use hold::Holders;
 pub use logs::{LogQuery, LogRecord, LogStream, OutputStream};

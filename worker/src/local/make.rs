@@ -20,7 +20,7 @@ use crate::{
     attach::Ask,
     container::{
         ContainerConfig, ContainerId as RuntimeId, Created, EXIT_NOT_STARTED, Error, EtcFile,
-        Found, HostPort, NetNamespace, Phase,
+        Found, HostPort, NetNamespace, Phase, chain,
     },
     desired::{LocalSandbox, LocalSandboxes, Sorted, key_of},
     failpoint,
@@ -75,7 +75,7 @@ fn in_words(error: &Error) -> String {
         Error::NotStarted { reason, .. } => {
             format!("cannot start: {}", reason.lines().next().unwrap_or_default())
         }
-        other => other.to_string(),
+        other => chain(other),
     }
 }
 

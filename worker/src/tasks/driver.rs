@@ -7,7 +7,7 @@ use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport, object::
 
 use super::{Context, make, plumbed};
 use crate::{
-    container::{Created, Error, Exit, Found, Phase},
+    container::{Created, Error, Exit, Found, Phase, chain},
     desired::{LocalSandbox, Sorted},
     plumbing::Plumbed,
 };
@@ -119,7 +119,7 @@ impl Driver {
                 // Half made: begun anew, with the same addresses.
                 Phase::Created | Phase::Starting => {
                     if let Err(error) = self.context.runtime.remove(&container).await {
-                        return End::failed(error);
+                        return End::failed(chain(&error));
                     }
                     self.begin(task, wanted).await
                 }
@@ -146,7 +146,12 @@ impl Driver {
     /// Makes, plumbs and starts the container; nothing if it is no longer wanted.
     async fn make(&self, task: &Task, wanted: &mut Wanted) -> Result<Option<i32>, End> {
         let config = self.config(task)?;
-        let created = self.context.runtime.create(config).await.map_err(End::failed)?;
+        let created = self
+            .context
+            .runtime
+            .create(config)
+            .await
+            .map_err(|error| End::failed(chain(&error)))?;
         self.plumb(task, created)?;
         if !self.is_plumbed(wanted).await? {
             return Ok(None);
@@ -253,13 +258,13 @@ impl Driver {
                 let grace = task.container.stop_grace;
                 return match self.context.runtime.stop(&container, grace).await {
                     Ok(exit) => End::of(&exit, false),
-                    Err(error) => End::failed(error),
+                    Err(error) => End::failed(chain(&error)),
                 };
             }
             tokio::select! {
                 exit = &mut exit => return match exit {
                     Ok(exit) => End::of(&exit, is_wanted(wanted)),
-                    Err(error) => End::failed(error),
+                    Err(error) => End::failed(chain(&error)),
                 },
                 changed = wanted.changed() => if changed.is_err() {
                     // The daemon ends; the container does not.
@@ -315,7 +320,7 @@ fn why_not_started(error: &Error) -> String {
         Error::NotStarted { reason, .. } => {
             format!("cannot start: {}", reason.lines().next().unwrap_or_default())
         }
-        other => other.to_string(),
+        other => chain(other),
     }
 }
 

@@ -25,6 +25,7 @@ use nix::sys::socket::MsgFlags;
 use super::process::{Calls, Command, NOT_EXECUTABLE, Refused, die_with_parent};
 use super::terminal;
 use super::user::own_stdio;
+use crate::container::chain;
 use crate::container::config::merged_env;
 use crate::container::kept::Kept;
 use crate::container::layout::Layout;
@@ -217,21 +218,6 @@ fn take_terminal() -> Result<(), Refused> {
 
 fn refused(error: Error) -> Refused {
     Refused { code: EXIT_NOT_STARTED, reason: chain(&error) }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some of the library's errors already say their cause.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn report_error(refused: &Refused) {

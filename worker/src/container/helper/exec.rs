@@ -52,7 +52,7 @@ fn run(socket: &OwnedFd) -> Result<(), Refused> {
     nix::sys::prctl::set_dumpable(false).map_err(fail("set_dumpable"))?;
     let mut inbox = Inbox::default();
     let (request, mut fds) = receive(socket, &mut inbox)?;
-    cgroup::join(&request.cgroups).map_err(|e| failed(super::create::chain(&e)))?;
+    cgroup::join(&request.cgroups).map_err(|e| failed(crate::container::chain(&e)))?;
     if fds.is_empty() {
         return Err(failed("no pidfd came".into()));
     }
