@@ -96,7 +96,9 @@ impl State {
     fn keeps_quorum_without(&self, leaving: &Node) -> Result<(), Rejected> {
         let staying =
             || self.nodes().filter(|node| node.spec.role == Role::Manager && node.id != leaving.id);
-        let away: Vec<_> = staying().filter(|node| !node.in_touch()).collect();
+        // One that has not spoken yet has given nobody reason to miss it.
+        let missed = |state| matches!(state, NodeState::Silent | NodeState::Down);
+        let away: Vec<_> = staying().filter(|node| missed(node.state)).collect();
         let (all, present) = (staying().count(), staying().count() - away.len());
         if present > all / 2 {
             return Ok(());
