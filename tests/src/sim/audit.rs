@@ -7,7 +7,7 @@ use std::{
 };
 
 use weft_manager::Manager;
-use weft_model::{State, Task, TaskId, object::NodeState, spec::UpdateOrder};
+use weft_model::{ServiceId, State, Task, TaskId, object::NodeState, spec::UpdateOrder};
 
 use super::trace::Trace;
 
@@ -25,6 +25,8 @@ pub(super) struct Audit {
 struct Seen {
     states: BTreeMap<u64, Arc<State>>,
     tasks: BTreeSet<TaskId>,
+    /// How tasks of each service are replaced; its last tasks outlive a service.
+    orders: BTreeMap<ServiceId, UpdateOrder>,
     figures: Figures,
 }
 
@@ -102,6 +104,8 @@ impl Seen {
     /// Tasks that are new in a state although another one of their slot may yet run.
     fn unfenced(&mut self, state: &State) -> Vec<String> {
         let mut found = Vec::new();
+        let orders = state.services().map(|service| (service.id, service.spec.update.order));
+        self.orders.extend(orders);
         for task in state.tasks() {
             if !self.tasks.insert(task.id) {
                 continue;
@@ -113,7 +117,8 @@ impl Seen {
             });
             for other in others {
                 self.figures.followers += 1;
-                if !may_be_followed(state, other, task) {
+                let order = self.orders.get(&task.service).copied();
+                if !may_be_followed(state, order, other, task) {
                     let node = other.node.and_then(|node| state.node(node));
                     let node = node.map(|node| (node.state, node.since));
                     found.push(format!("{task:?} is begun beside {other:?} on {node:?}"));
@@ -126,21 +131,15 @@ impl Seen {
 
 /// Whether `next` may be begun in the slot of `task`: that one has ended, its node is given up, or it
 /// is of a former spec and to stay until its successor runs.
-fn may_be_followed(state: &State, task: &Task, next: &Task) -> bool {
+fn may_be_followed(state: &State, order: Option<UpdateOrder>, task: &Task, next: &Task) -> bool {
+    let replaced = order == Some(UpdateOrder::StartFirst) && task.spec_version < next.spec_version;
     let Some(node) = task.node else {
         // It never was anywhere; it must not come to be somewhere.
-        return !task.is_live() || is_replaced(state, task, next);
+        return !task.is_live() || replaced;
     };
     let given_up = state.node(node).is_none_or(|node| {
         // One that has come back a moment ago was away when the decision was taken.
         node.state == NodeState::Down || node.since + WRITING >= next.meta.created
     });
-    task.status.state.is_final() || given_up || is_replaced(state, task, next)
-}
-
-fn is_replaced(state: &State, task: &Task, next: &Task) -> bool {
-    let order = state.service(next.service).map(|service| service.spec.update.order);
-    // Of a service that is gone it is not known any more.
-    let start_first = order.is_none_or(|order| order == UpdateOrder::StartFirst);
-    start_first && task.spec_version < next.spec_version
+    task.status.state.is_final() || given_up || replaced
 }
