@@ -7,6 +7,7 @@
 mod sandbox;
 mod tcp;
 mod thread;
+mod totals;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use sandbox::Sandbox;
 pub use sandbox::Stats;
 use thread::Thread;
+pub use totals::{Origin, Outcome, Totals, WAITS};
 
 use crate::asker::Asker;
 use crate::forward::Forwarder;
@@ -31,6 +33,7 @@ use crate::zone::Zones;
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
     pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) counts: totals::Counts,
 }
 
 /// The resolver of a node. Dropping it stops everything it started.
@@ -65,7 +68,8 @@ impl Server {
     /// A server without sandboxes, whose tasks run on this runtime.
     pub fn new(zones: Zones, runtime: Handle) -> Self {
         let forwarder = Arc::default();
-        let shared = Arc::new(Shared { zones: ArcSwap::from_pointee(zones), forwarder });
+        let (zones, counts) = (ArcSwap::from_pointee(zones), totals::Counts::default());
+        let shared = Arc::new(Shared { zones, forwarder, counts });
         Self { shared, runtime, running: Mutex::default(), _thread: None }
     }
 
@@ -156,6 +160,11 @@ impl Server {
     /// What a sandbox has asked and been told.
     pub fn stats(&self, key: &str) -> Option<Stats> {
         self.lock().get(key).map(|running| running.sandbox.counters.read())
+    }
+
+    /// What all sandboxes together have asked and been told since the server's start.
+    pub fn totals(&self) -> Totals {
+        self.shared.counts.read()
     }
 
     /// Stops everything and waits until all sockets are let go, so that the next server is the

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use rand::Rng;
 use tokio::sync::watch;
 
-use super::Shared;
+use super::{Origin, Shared};
 use crate::answer::{Answer, Foreign, Transport, answer};
 use crate::asker::Asker;
 use crate::forward::{Found, Quota};
@@ -70,8 +70,14 @@ impl Sandbox {
         Counters::add(&self.counters.query_bytes, message.len());
         let (zones, asker) = (self.shared.zones.load(), self.asker.load());
         match answer(&zones, &asker, message, transport, rng, out) {
-            Answer::Reply => Step::Reply,
-            Answer::Silence => Step::Silence,
+            Answer::Reply => {
+                self.shared.counts.answered(Origin::Own, out);
+                Step::Reply
+            }
+            Answer::Silence => {
+                self.shared.counts.unanswered();
+                Step::Silence
+            }
             Answer::Forward(foreign) => self.forward(foreign, &asker, out),
         }
     }
@@ -87,6 +93,7 @@ impl Sandbox {
         let found = forwarder.find(&asker.upstreams, &foreign, now);
         if let Found::Kept(reply) = found {
             Counters::add(&self.counters.cached, 1);
+            self.shared.counts.answered(Origin::Kept, &reply);
             *out = reply;
             return Step::Reply;
         }
@@ -100,12 +107,17 @@ impl Sandbox {
         });
         let Some((place, waiting)) = waiting else {
             Counters::add(&self.counters.refused, 1);
+            self.shared.counts.answered(Origin::Own, &refused);
             *out = refused;
             return Step::Reply;
         };
+        let shared = Arc::clone(&self.shared);
         Step::Later(async move {
             let _place = place;
-            waiting.reply().await
+            let reply = waiting.reply().await;
+            shared.counts.answered(Origin::Upstream, &reply);
+            shared.counts.waited(now.elapsed());
+            reply
         })
     }
 }
