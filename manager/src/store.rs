@@ -29,7 +29,7 @@ pub use error::{
     FatalError, MemberError, OpenError, ProposeError, ReadError, RecoverError, TransportError,
 };
 pub use handle::Store;
-pub use status::{Follower, Leadership, Member, Role, Status};
+pub use status::{Follower, Leadership, Member, Proposals, Role, Status};
 
 /// A state that commands change, the same way on every manager.
 ///

@@ -1,7 +1,7 @@
 //! One running store: everything of this folder put together.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use super::supervise::{self, Signals};
 use super::types::{Blob, Raft, StoredMembership};
 use super::wire::MAX_PROPOSAL_BYTES;
 use crate::store::{
-    Backend, FatalError, Leadership, Machine, OpenError, ProposeError, ReadError, StoreConfig,
-    Transport,
+    Backend, FatalError, Leadership, Machine, OpenError, Proposals, ProposeError, ReadError,
+    StoreConfig, Transport,
 };
 
 /// Entries in one append message at most; their bytes are bounded when they are read.
@@ -51,6 +51,8 @@ pub(crate) struct Engine<M: Machine> {
     inbox: Inbox<M>,
     slots: Semaphore,
     closed: AtomicBool,
+    /// Proposals made here, and how many of them failed.
+    proposed: [AtomicU64; 2],
     /// Tells whether the library still holds the log files.
     log_in_use: LogInUse,
     /// Background tasks; dropping the engine ends them.
@@ -111,6 +113,7 @@ impl<M: Machine> Engine<M> {
             inbox: Inbox::new(raft.clone(), hub.clone()),
             slots: Semaphore::new(config.proposals_in_flight),
             closed: AtomicBool::new(false),
+            proposed: Default::default(),
             tasks: Mutex::new(tasks),
             config,
             raft,
@@ -149,6 +152,21 @@ impl<M: Machine> Engine<M> {
         &self,
         proposal: &M::Proposal,
     ) -> Result<(u64, M::Outcome), ProposeError> {
+        let [asked, failed] = &self.proposed;
+        asked.fetch_add(1, Ordering::Relaxed);
+        let result = self.write(proposal).await;
+        if result.is_err() {
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    pub(crate) fn proposals(&self) -> Proposals {
+        let [asked, failed] = &self.proposed;
+        Proposals { asked: asked.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+    }
+
+    async fn write(&self, proposal: &M::Proposal) -> Result<(u64, M::Outcome), ProposeError> {
         let bytes = codec::encode("a proposal", proposal)
             .map_err(|error| ProposeError::Encode { reason: error.to_string() })?;
         let (size, limit) = (bytes.len(), MAX_PROPOSAL_BYTES);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Backend, Boot, FatalError, Leadership, Machine, Member, MemberError, OpenError, ProposeError,
-    ReadError, RecoverError, Refusal, Status, StoreConfig, Transport,
+    Backend, Boot, FatalError, Leadership, Machine, Member, MemberError, OpenError, Proposals,
+    ProposeError, ReadError, RecoverError, Refusal, Status, StoreConfig, Transport,
 };
 use crate::raft::engine::Engine;
 
@@ -101,6 +101,11 @@ impl<M: Machine> Store<M> {
     /// [`ProposeError`] says for each case whether the command may still take effect.
     pub async fn propose(&self, proposal: M::Proposal) -> Result<(u64, M::Outcome), ProposeError> {
         self.engine.propose(&proposal).await
+    }
+
+    /// How many commands were proposed here, and how many of them came to nothing.
+    pub fn proposals(&self) -> Proposals {
+        self.engine.proposals()
     }
 
     /// Waits until `view` has everything that was committed anywhere before this call, by asking

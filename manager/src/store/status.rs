@@ -56,6 +56,15 @@ pub struct Follower {
     pub lag: u64,
 }
 
+/// What callers on this manager have asked to be written, since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proposals {
+    /// All of them.
+    pub asked: u64,
+    /// Those that came to nothing, or may have: what refused them was not the state.
+    pub failed: u64,
+}
+
 /// Everything about a store that helps to see what it does.
 #[derive(Clone, Debug)]
 pub struct Status {
