@@ -3,7 +3,7 @@
 //! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
 //! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
 //! containers, [`attach`] sees to namespaces of others, [`tunnel`] has the node's keys of the encrypted
-//! links, [`report`] says what came of it, and [`worker`] puts them together.
+//! links, [`report`] says what came of it, [`metrics`] shows it all, and [`worker`] puts them together.
 //!
 //! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
 //! meet on the wire.
@@ -17,6 +17,7 @@ pub mod facts;
 pub mod failpoint;
 pub mod local;
 pub mod memory;
+pub mod metrics;
 pub mod plumbing;
 pub mod report;
 pub mod session;

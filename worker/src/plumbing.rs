@@ -18,6 +18,7 @@ use weft_overlay::{Completeness, Dataplane, FOREIGN_DROP_HINT, Report, Scope};
 use crate::{
     desired::{LocalSandbox, LocalSandboxes, Sorted, holder_of, key_of, troubles},
     local::{self, Defaults},
+    metrics::{self, Spread},
     tunnel::End,
 };
 
@@ -73,6 +74,12 @@ pub struct Standing {
     pub errors: Vec<String>,
     /// Objects that were put back after they were found missing or changed.
     pub repairs: u64,
+    /// Changes that the kernel refused, since the start, by what they were of.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// How long the looks took, with the changes they led to.
+    pub applying: Spread,
+    /// Whether another firewall drops forwarded packets where no exception can be made.
+    pub foreign_drop: bool,
 }
 
 /// The loop's handle. Dropping it ends the loop and changes nothing in the kernel.
@@ -242,6 +249,7 @@ impl<K: HostKernel> Loop<K> {
             }
             let desired = Arc::new(desired);
             let same = settled.as_ref().is_some_and(|settled| *settled == desired);
+            let began = Instant::now();
             // A node of whose cluster nothing is known has nothing to do, but for its own.
             let looked = if seen.source == Source::None && own.is_none() {
                 Ok(Report::default())
@@ -267,7 +275,7 @@ impl<K: HostKernel> Loop<K> {
             }
             self.publish_names(&seen, &sorted, own.as_ref());
             let troubles = troubles(&desired, &report, |id| seen.name_of(&sorted, id));
-            self.tell(&seen, &report, &troubles, repaired);
+            self.tell(&seen, &report, &troubles, repaired, began.elapsed());
             let wait = if report.is_settled() {
                 settled = Some(desired);
                 retry = RETRY;
@@ -339,6 +347,7 @@ impl<K: HostKernel> Loop<K> {
         report: &Report,
         troubled: &BTreeMap<String, String>,
         repaired: usize,
+        took: Duration,
     ) {
         let revision = seen.assignments.revision;
         self.told.send_modify(|standing| {
@@ -355,6 +364,11 @@ impl<K: HostKernel> Loop<K> {
                 .collect();
             standing.errors = report.failed.iter().map(ToString::to_string).collect();
             standing.repairs += repaired as u64;
+            for failure in &report.failed {
+                *standing.failures.entry(metrics::kind(&failure.op.object)).or_default() += 1;
+            }
+            standing.applying.note(took);
+            standing.foreign_drop = report.foreign_drop;
         });
     }
 }

@@ -101,6 +101,8 @@ pub struct Contact {
     pub managers: Vec<SocketAddr>,
     /// What the cluster wants this node to be.
     pub role: Option<Role>,
+    /// Since when there is none, if so and if there was one, or a try.
+    pub lost: Option<Instant>,
 }
 
 /// What a session works with.
@@ -145,6 +147,7 @@ impl<D: Dial> Session<D> {
             self.contact.send_modify(|contact| {
                 contact.manager = None;
                 contact.error = ended;
+                contact.lost.get_or_insert_with(Instant::now);
             });
             wait =
                 if began.elapsed() > BACK_OFF.1 { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
@@ -221,6 +224,7 @@ impl<D: Dial> Session<D> {
                 self.contact.send_modify(|contact| {
                     contact.manager = Some(manager);
                     contact.error.clear();
+                    contact.lost = None;
                     contact.role = Some(role);
                     if !managers.is_empty() {
                         contact.managers = managers;

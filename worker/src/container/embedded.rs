@@ -8,6 +8,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ struct Inner {
     own: Own,
     ended: broadcast::Sender<Ended>,
     watchers: Mutex<BTreeMap<ContainerId, AbortHandle>>,
+    port_conflicts: AtomicU64,
     /// Held while a container is made or removed. A shim that does not answer then is only not there yet, or no
     /// longer: whoever takes it for dead asks again when he holds this.
     changing: Mutex<BTreeMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
@@ -101,6 +103,7 @@ impl Embedded {
             own: Own::detect(),
             ended: broadcast::Sender::new(ENDED_QUEUE),
             watchers: Mutex::default(),
+            port_conflicts: AtomicU64::new(0),
             changing: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -386,7 +389,15 @@ impl Runtime for Embedded {
                 return Err(Error::PortsNotOwn { id: id.clone() });
             }
         }
-        ports::publish(&mut Shim::connect(id, &layout).await?, wanted).await
+        let published = ports::publish(&mut Shim::connect(id, &layout).await?, wanted).await;
+        if matches!(published, Err(Error::PortInUse { .. })) {
+            self.inner.port_conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+        published
+    }
+
+    fn port_conflicts(&self) -> u64 {
+        self.inner.port_conflicts.load(Ordering::Relaxed)
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Error> {

@@ -165,6 +165,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// if the network namespace is not the container's.
     async fn publish(&self, id: &ContainerId, ports: &[HostPort]) -> Result<(), Error>;
 
+    /// How often a port could not be had, since the start.
+    fn port_conflicts(&self) -> u64 {
+        0
+    }
+
     /// The stop signal, and SIGKILL after `grace`; returns when the container has ended. Success if
     /// it had.
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, Error>;
