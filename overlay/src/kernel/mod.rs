@@ -11,6 +11,7 @@ use crate::lower::Facts;
 use crate::op::Op;
 use crate::plane::Plane;
 
+pub mod checkup;
 pub(crate) mod conntrack;
 pub mod engine;
 pub mod linux;

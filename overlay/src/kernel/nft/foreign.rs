@@ -106,6 +106,30 @@ pub(crate) fn look(socket: &mut Socket) -> Result<Foreign, KernelError> {
     Ok(seen)
 }
 
+/// The forward chains of others that drop by default, as `family table chain`. Those of iptables are among
+/// them: our rule makes an exception there while the daemon runs.
+pub(crate) fn dropping(socket: &mut Socket) -> Result<Vec<String>, KernelError> {
+    let question = message(NFT_MSG_GETCHAIN, NLM_F_REQUEST | NLM_F_DUMP, 0);
+    socket.dump("nftables chains", &question, |message, names| {
+        let family = match message.body.first() {
+            Some(&NFPROTO_IPV4) => "ip",
+            Some(&NFPROTO_IPV6) => "ip6",
+            Some(&NFPROTO_INET) => "inet",
+            Some(_) | None => return,
+        };
+        let get = |kind| attribute(message.body, FIXED, kind);
+        let hook = get(NFTA_CHAIN_HOOK).and_then(|hook| attribute(hook, 0, NFTA_HOOK_HOOKNUM));
+        let number = |value: Option<&[u8]>| value.and_then(|v| get_u32(v, 0)).map(u32::from_be);
+        let text = |kind| get(kind).map(get_text).unwrap_or_default();
+        let (table, chain) = (text(NFTA_CHAIN_TABLE), text(NFTA_CHAIN_NAME));
+        let drops = number(hook) == Some(NF_INET_FORWARD)
+            && number(get(NFTA_CHAIN_POLICY)) == Some(NF_DROP);
+        if drops && table != NAME {
+            names.push(format!("{family} {table} {chain}"));
+        }
+    })
+}
+
 /// Where one of our rules is in the tables of others.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {

@@ -42,6 +42,13 @@ pub(crate) struct RawLink {
     port: Option<PortFlags>,
 }
 
+impl RawLink {
+    /// Whether it is a bridge that we made.
+    pub(crate) fn is_our_bridge(&self) -> bool {
+        self.kind == "bridge" && self.alias.starts_with(ALIAS_PREFIX)
+    }
+}
+
 pub(crate) fn dump(socket: &mut Socket) -> Result<Vec<RawLink>, KernelError> {
     let question = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, &[0; FIXED]);
     socket.dump("links", &question, |message, rows| {
