@@ -28,6 +28,8 @@ pub enum Reason {
     NoSession,
     /// The kernel did not take it.
     Device,
+    /// A router on the way was congested, and its flow cannot be told in another way (RFC 6040).
+    Congested,
 }
 
 /// How the engine is doing.

@@ -15,7 +15,7 @@ use boringtun::{
 use crate::{
     Key, Reason,
     lane::{Handle, Order, Pair, Tally},
-    sys::Udp,
+    sys::{Sending, Udp},
     tables::Tables,
 };
 
@@ -165,7 +165,7 @@ fn sift(initiation: Initiation, origin: Origin, rules: &Rules) -> Result<(), Rea
         Ok(_) | Err(TunnResult::Err(_)) => return Err(Reason::Forged),
         Err(TunnResult::WriteToNetwork(cookie)) => {
             // If it is lost, the other side asks again.
-            let _ = initiation.socket.send(cookie, cookie.len(), source);
+            let _ = initiation.socket.send(Sending::one(cookie), source);
             return Err(Reason::UnderLoad);
         }
         Err(_) => return Err(Reason::Malformed),

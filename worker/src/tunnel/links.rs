@@ -81,5 +81,6 @@ fn word(reason: Reason) -> &'static str {
         Reason::NoDestination => "no-destination",
         Reason::NoSession => "no-session",
         Reason::Device => "device",
+        Reason::Congested => "congested",
     }
 }

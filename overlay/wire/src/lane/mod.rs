@@ -39,7 +39,7 @@ use self::{
 use crate::{
     Key, Reason,
     packet::{Coalescer, Merging},
-    sys::{Poller, Tap, Udp, Wake},
+    sys::{Poller, Sending, Tap, Udp, Wake},
     tables::Tables,
     verifier::{Initiation, Shared},
 };
@@ -369,7 +369,7 @@ impl Lane {
         let Some(link) = self.links.get(slot) else { return };
         let (node, to) = (link.node, to.unwrap_or(link.endpoint));
         link.spoke = Instant::now();
-        match link.socket.send(message, message.len(), to) {
+        match link.socket.send(Sending::one(message), to) {
             Ok(()) => self.tally.peer(node).sent += message.len() as u64,
             Err(_) => self.tally.dropped(Some(node), Reason::Device),
         }

@@ -3,20 +3,22 @@
 use std::io;
 
 use super::link::{HANDSHAKE, Link, OVERHEAD};
+use crate::{packet::Ecn, sys::Sending};
 
 /// Most segments of one call (`UDP_MAX_SEGMENTS`, linux/udp.h; newer kernels take more).
 const SEGMENTS: usize = 64;
 /// Most bytes of one call: what one datagram of IPv4 could carry.
 const BYTES: usize = 65_507;
 
-/// Packets of equal size, of which the last may be shorter.
+/// Packets of equal size, of which the last may be shorter, and with the same mark of congestion.
 pub struct Outbox {
     buffer: Vec<u8>,
     length: usize,
     segment: usize,
     count: usize,
-    /// Whose packets; meaningless while there are none.
+    /// Whose packets, and what the headers around them say; meaningless while there are none.
     slot: usize,
+    ecn: Ecn,
     /// A shorter one is the last.
     closed: bool,
 }
@@ -24,7 +26,8 @@ pub struct Outbox {
 impl Outbox {
     pub fn new() -> Self {
         let buffer = vec![0; BYTES + OVERHEAD + HANDSHAKE];
-        Self { buffer, length: 0, segment: 0, count: 0, slot: 0, closed: false }
+        let ecn = Ecn::default();
+        Self { buffer, length: 0, segment: 0, count: 0, slot: 0, ecn, closed: false }
     }
 
     /// The slot whose packets wait, if any do.
@@ -33,9 +36,10 @@ impl Outbox {
     }
 
     /// Whether a packet of `size` bytes of this link must wait until the others are sent.
-    pub fn must_flush(&self, slot: usize, size: usize) -> bool {
+    pub fn must_flush(&self, slot: usize, size: usize, ecn: Ecn) -> bool {
         self.count > 0
             && (self.slot != slot
+                || self.ecn != ecn
                 || self.closed
                 || size > self.segment
                 || self.count == SEGMENTS
@@ -53,9 +57,9 @@ impl Outbox {
     }
 
     /// Takes the packet of `size` bytes at the beginning of the room.
-    pub fn push(&mut self, slot: usize, size: usize) {
+    pub fn push(&mut self, slot: usize, size: usize, ecn: Ecn) {
         if self.count == 0 {
-            self.slot = slot;
+            (self.slot, self.ecn) = (slot, ecn);
             self.segment = size;
         }
         self.closed = size < self.segment;
@@ -65,7 +69,9 @@ impl Outbox {
 
     /// Sends what waits; returns bytes and packets.
     pub fn flush(&mut self, link: &Link) -> (usize, usize, io::Result<()>) {
-        let sent = link.socket.send(&self.buffer[..self.length], self.segment, link.endpoint);
+        let bytes = &self.buffer[..self.length];
+        let sending = Sending { bytes, segment: self.segment, class: self.ecn.class() };
+        let sent = link.socket.send(sending, link.endpoint);
         (self.length, self.clear(), sent)
     }
 

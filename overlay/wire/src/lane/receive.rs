@@ -13,7 +13,7 @@ use boringtun::noise::TunnResult;
 use super::{Lane, link::reason};
 use crate::{
     Mac, Member, Reason,
-    packet::{self, Claims, claims},
+    packet::{self, Claims, Ecn, claims, leave_tunnel},
     sys::{Received, VNET_HEADER},
     verifier::{Initiation, Origin},
 };
@@ -48,6 +48,8 @@ struct Arrival<'a> {
     datagram: &'a [u8],
     source: SocketAddr,
     port: u16,
+    /// What the underlay has made of the mark of congestion.
+    ecn: Ecn,
 }
 
 impl Lane {
@@ -62,9 +64,10 @@ impl Lane {
                 more = false;
                 break;
             };
-            let Received { length, segment, source } = received;
+            let Received { length, segment, source, class } = received;
+            let ecn = Ecn::of_class(class);
             for datagram in input[..length].chunks(segment) {
-                self.take(&Arrival { datagram, source, port });
+                self.take(&Arrival { datagram, source, port, ecn });
             }
         }
         self.arena.input = input;
@@ -111,7 +114,7 @@ impl Lane {
     }
 
     fn take_data(&mut self, arrival: &Arrival<'_>) {
-        let Arrival { datagram, source, .. } = *arrival;
+        let Arrival { datagram, source, ecn, .. } = *arrival;
         let Some(slot) = session(datagram, 4).and_then(|it| self.links.by_session(it)) else {
             self.tally.dropped(None, Reason::Forged);
             self.hint(source);
@@ -142,7 +145,7 @@ impl Lane {
                     self.send_queued(slot);
                 }
                 if length > 0 {
-                    self.take_packet(slot, start..start + length);
+                    self.take_packet(slot, start..start + length, ecn);
                 }
             }
             Err(reason) => self.tally.dropped(Some(node), reason),
@@ -150,7 +153,7 @@ impl Lane {
     }
 
     /// Takes an authentic packet, which lies in the arena.
-    fn take_packet(&mut self, slot: usize, place: Range<usize>) {
+    fn take_packet(&mut self, slot: usize, place: Range<usize>, underlay: Ecn) {
         let Some(link) = self.links.get(slot) else { return };
         let (node, ours, theirs) = (link.node, link.own_address, link.peer_address);
         let packet = &self.arena.output[place.clone()];
@@ -161,6 +164,11 @@ impl Lane {
         let frame = place.start + received.frame.start..place.start + received.frame.end;
         if let Err(reason) = self.allowed(node, received.vni, &self.arena.output[frame.clone()]) {
             return self.tally.dropped(Some(node), reason);
+        }
+        let inside = &mut self.arena.output[frame.clone()];
+        let marked = received.ecn.after(underlay).and_then(|outer| leave_tunnel(outer, inside));
+        if marked.is_err() {
+            return self.tally.dropped(Some(node), Reason::Congested);
         }
         let Some(port) = self.ports.get_mut(&received.vni).filter(|port| port.tap.is_ok()) else {
             return self.tally.dropped(Some(node), Reason::Device);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Node, Reason,
-    packet::{Destination, Outer, Segments, VnetHeader, destination},
+    packet::{Destination, Ecn, Outer, Segments, VnetHeader, destination},
     sys::VNET_HEADER,
 };
 
@@ -87,19 +87,19 @@ impl Lane {
         let outer = Outer::new(link.own_address, link.peer_address, vni);
         for index in 0..segments.count() {
             if let Some(length) = segments.write(index, &outer, &mut self.packet) {
-                self.seal_one(slot, number, length);
+                self.seal_one(slot, number, length, segments.ecn());
             }
         }
     }
 
     /// Seals the first bytes of the packet buffer.
-    fn seal_one(&mut self, slot: usize, node: u64, length: usize) {
-        if self.outbox.must_flush(slot, length + OVERHEAD) {
+    fn seal_one(&mut self, slot: usize, node: u64, length: usize, ecn: Ecn) {
+        if self.outbox.must_flush(slot, length + OVERHEAD, ecn) {
             self.flush();
         }
         let Some(link) = self.links.get(slot) else { return };
         match link.seal(&self.packet[..length], self.outbox.room(length)) {
-            Sealed::Data(size) => self.outbox.push(slot, size),
+            Sealed::Data(size) => self.outbox.push(slot, size, ecn),
             Sealed::Handshake(size) => {
                 let message = self.outbox.room(0)[..size].to_vec();
                 self.post(slot, &message, None);

@@ -7,4 +7,4 @@ mod udp;
 
 pub use poller::{Poller, Wake};
 pub use tap::{Tap, VNET_HEADER};
-pub use udp::{Received, Udp};
+pub use udp::{Received, Sending, Udp};

@@ -11,8 +11,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{
-        self, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-        SockaddrIn, SockaddrIn6, SockaddrStorage, setsockopt, sockopt,
+        self, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockFlag,
+        SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, setsockopt, sockopt,
     },
 };
 
@@ -39,6 +39,26 @@ pub struct Received {
     pub segment: usize,
     /// Who sent them.
     pub source: SocketAddr,
+    /// Traffic class of their IP headers, which is the same in all: the kernel puts no others together.
+    pub class: u8,
+}
+
+/// What is sent in one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// All datagrams, one behind the other.
+    pub bytes: &'a [u8],
+    /// Bytes of each; the last may be shorter.
+    pub segment: usize,
+    /// Traffic class of their IP headers.
+    pub class: u8,
+}
+
+impl<'a> Sending<'a> {
+    /// One datagram of no class.
+    pub fn one(bytes: &'a [u8]) -> Self {
+        Self { bytes, segment: bytes.len(), class: 0 }
+    }
 }
 
 impl Udp {
@@ -80,6 +100,11 @@ impl Udp {
         }
         // Routers may cut an outer packet: the path's MTU is not always what was configured.
         super::sockopt::let_routers_fragment(&fd, family)?;
+        // Packets of IPv4 too, if it is of IPv6: see ip(7) and ipv6(7).
+        setsockopt(&fd, sockopt::IpRecvTos, &true)?;
+        if family == AddressFamily::Inet6 {
+            setsockopt(&fd, sockopt::Ipv6RecvTClass, &true)?;
+        }
         // An old kernel has none of it; each datagram then comes alone.
         let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
         Ok(Self { fd, family, segments: AtomicBool::new(true), opened: Instant::now() })
@@ -92,7 +117,7 @@ impl Udp {
 
     /// Receives datagrams of one sender; `None` when there are none.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-        let mut control = nix::cmsg_space!(i32);
+        let mut control = nix::cmsg_space!(i32, i32);
         let mut pieces = [IoSliceMut::new(buffer)];
         let message = match socket::recvmsg::<SockaddrStorage>(
             self.fd.as_raw_fd(),
@@ -104,72 +129,108 @@ impl Udp {
             Err(Errno::EAGAIN) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        let segment = message.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::UdpGroSegments(bytes) => usize::try_from(bytes).ok(),
-            _ => None,
-        });
+        let (mut segment, mut class) = (None, 0);
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::UdpGroSegments(bytes) => segment = usize::try_from(bytes).ok(),
+                ControlMessageOwned::Ipv4Tos(tos) => class = tos,
+                // It has eight bits.
+                ControlMessageOwned::Ipv6TClass(bits) => class = bits as u8,
+                _ => {}
+            }
+        }
         let Some(source) = message.address.as_ref().and_then(plain) else {
             return Ok(None);
         };
         let length = message.bytes;
-        Ok(Some(Received { length, segment: segment.unwrap_or(length).max(1), source }))
+        Ok(Some(Received { length, segment: segment.unwrap_or(length).max(1), source, class }))
     }
 
-    /// Sends datagrams of `segment` bytes, the last may be shorter, to one destination.
+    /// Sends datagrams to one destination.
     ///
     /// # Errors
     /// What the kernel says of the last datagram that it did not take; `WouldBlock` when its buffer
     /// is full.
-    pub fn send(&self, bytes: &[u8], segment: usize, to: SocketAddr) -> io::Result<()> {
+    pub fn send(&self, sending: Sending<'_>, to: SocketAddr) -> io::Result<()> {
+        let Sending { bytes, segment, class } = sending;
+        let wide = i32::from(class);
+        let class = match to {
+            _ if class == 0 => None,
+            SocketAddr::V4(_) => Some(ControlMessage::Ipv4Tos(&class)),
+            SocketAddr::V6(_) => Some(ControlMessage::Ipv6TClass(&wide)),
+        };
+        let to = self.address(to);
         if bytes.len() <= segment {
-            return self.send_one(bytes, to);
+            return Ok(self.call(bytes, class.as_slice(), &to)?);
         }
         if self.segments.load(Ordering::Relaxed) {
             let size = u16::try_from(segment).map_err(|_| Errno::EMSGSIZE)?;
-            match self.call(bytes, &[ControlMessage::UdpGsoSegments(&size)], to) {
+            let cut = ControlMessage::UdpGsoSegments(&size);
+            let result = match class {
+                None => self.call(bytes, &[cut], &to),
+                Some(class) => self.call(bytes, &[cut, class], &to),
+            };
+            match result {
                 // The device has no checksums of its own: see udp(7), UDP_SEGMENT.
                 Err(Errno::EIO) => self.segments.store(false, Ordering::Relaxed),
-                // A segment is larger than this path's MTU: one by one they are fragmented.
+                // A segment is larger than this path's MTU: each alone is fragmented.
                 Err(Errno::EINVAL | Errno::EMSGSIZE) => {}
                 result => return Ok(result?),
             }
         }
-        let mut result = Ok(());
-        for datagram in bytes.chunks(segment) {
-            result = self.send_one(datagram, to).or(result).and(Ok(()));
-        }
-        result
-    }
-
-    fn send_one(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        Ok(self.call(datagram, &[], to)?)
+        self.send_each(bytes.chunks(segment), class.as_slice(), to)
     }
 
     fn call(
         &self,
         bytes: &[u8],
         control: &[ControlMessage<'_>],
-        to: SocketAddr,
+        to: &SockaddrStorage,
     ) -> nix::Result<()> {
-        let to = match (self.family, to) {
+        let pieces = [IoSlice::new(bytes)];
+        loop {
+            let flags = MsgFlags::empty();
+            match socket::sendmsg(self.fd.as_raw_fd(), &pieces, control, flags, Some(to)) {
+                Err(Errno::EINTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Datagrams that the kernel does not cut: all of them in one call, if it takes all.
+    fn send_each<'a>(
+        &self,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+        control: &[ControlMessage<'_>],
+        to: SockaddrStorage,
+    ) -> io::Result<()> {
+        let pieces: Vec<_> = datagrams.map(|datagram| [IoSlice::new(datagram)]).collect();
+        let to = vec![Some(to); pieces.len()];
+        let (mut rest, mut result) = (&pieces[..], Ok(()));
+        while !rest.is_empty() {
+            let room = (!control.is_empty()).then(|| nix::cmsg_space!(i32));
+            let mut headers = MultiHeaders::preallocate(rest.len(), room);
+            let flags = MsgFlags::empty();
+            let fd = self.fd.as_raw_fd();
+            match socket::sendmmsg(fd, &mut headers, rest, &to, control, flags) {
+                Ok(sent) => rest = &rest[sent.count().max(1)..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(Errno::EAGAIN.into()),
+                // It is of the first of them; the others may pass.
+                Err(errno) => (rest, result) = (&rest[1..], Err(errno.into())),
+            }
+        }
+        result
+    }
+
+    /// As the kernel takes it on this socket.
+    fn address(&self, to: SocketAddr) -> SockaddrStorage {
+        match (self.family, to) {
             (AddressFamily::Inet6, SocketAddr::V4(to)) => {
                 let mapped = SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0);
                 SockaddrStorage::from(mapped)
             }
             (_, to) => SockaddrStorage::from(to),
-        };
-        let pieces = [IoSlice::new(bytes)];
-        loop {
-            match socket::sendmsg(
-                self.fd.as_raw_fd(),
-                &pieces,
-                control,
-                MsgFlags::empty(),
-                Some(&to),
-            ) {
-                Err(Errno::EINTR) => {}
-                result => return result.map(drop),
-            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod interop;
 mod keys;
 mod lab;
 mod life;
+mod marks;
 
 /// The engine's process, which the other tests start.
 #[test]
