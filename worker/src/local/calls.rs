@@ -20,7 +20,6 @@ use super::{
     Local, ProposeError, choose,
     drivers::removal,
     engine::Done,
-    leases,
     live::{Attaching, Cell, End, Failure, Live, Phase, Steer},
     make::runtime_id,
     networks,
@@ -122,8 +121,10 @@ impl Local {
         if !done_already {
             self.check_image(&wire).await?;
         }
-        if wire.name.is_empty() {
-            wire.name = leases::chosen_name(&self.state());
+        // Held until the container is in the state.
+        let chosen = wire.name.is_empty().then(|| self.names.reserve(|| self.state()));
+        if let Some(chosen) = &chosen {
+            chosen.name().clone_into(&mut wire.name);
         }
         if let Some(container) = &mut wire.container {
             name_gateway(&mut container.hosts, &self.state());

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use weft_model::{AttachmentId, Container, Network, NetworkId, Rejected, State};
+use weft_model::{AttachmentId, Container, Network, NetworkId, Rejected};
 use weft_proto::v1::{AttachForeignRequest, EndpointSpec};
 
 use super::{
@@ -214,9 +214,4 @@ impl Local {
         let _ = tokio::time::timeout(DEADLINE, seen).await;
         Ok(())
     }
-}
-
-/// The name of a container that was given none.
-pub(super) fn chosen_name(state: &State) -> String {
-    super::name::free(|name| state.containers().any(|other| other.spec.name == name))
 }

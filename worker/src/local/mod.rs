@@ -87,6 +87,7 @@ pub struct Local {
     /// The port of the host that was chosen last; 0 before the first.
     port_cursor: AtomicU16,
     leases: leases::Leases,
+    names: name::Names,
 }
 
 /// Containers of `weft run` that the runtime has, by ID.
@@ -149,6 +150,7 @@ impl Opened {
             state_dir: self.state_dir,
             port_cursor: AtomicU16::new(0),
             leases: leases::Leases::default(),
+            names: name::Names::default(),
         })
     }
 }

@@ -1,5 +1,12 @@
 //! Names for containers that were given none.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use weft_model::State;
+
 /// Words that two of make a name; no word begins another.
 const FIRST: [&str; 40] = [
     "amber", "bold", "brave", "bright", "calm", "clever", "crisp", "deft", "eager", "early",
@@ -15,8 +22,48 @@ const SECOND: [&str; 40] = [
     "yarn",
 ];
 
+/// Names that were chosen for containers which are being made, so that two made at once differ.
+#[derive(Default)]
+pub(super) struct Names {
+    reserved: Mutex<BTreeSet<String>>,
+}
+
+/// A name that is kept for one container until this is dropped.
+pub(super) struct Reserved<'a> {
+    names: &'a Names,
+    name: String,
+}
+
+impl Names {
+    /// Chooses a name that no container has or is about to get. `state` reads the newest state.
+    pub(super) fn reserve(&self, state: impl FnOnce() -> Arc<State>) -> Reserved<'_> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: who has let go of a name since has it in this state.
+        let state = state();
+        let taken = |name: &str| {
+            reserved.contains(name) || state.containers().any(|other| other.spec.name == name)
+        };
+        let name = free(taken);
+        reserved.insert(name.clone());
+        Reserved { names: self, name }
+    }
+}
+
+impl Reserved<'_> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut reserved = self.names.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.remove(&self.name);
+    }
+}
+
 /// A name of two words that `is_taken` does not know; with a number when chance fails.
-pub(super) fn free(is_taken: impl Fn(&str) -> bool) -> String {
+fn free(is_taken: impl Fn(&str) -> bool) -> String {
     /// Tries before a number is put behind.
     const TRIES: usize = 8;
     let draw = || {
@@ -40,5 +87,16 @@ mod tests {
         let name = free(|name| !name.ends_with(|c: char| c.is_ascii_digit()));
         assert!(name.contains('_') && name.ends_with(|c: char| c.is_ascii_digit()), "{name}");
         assert!(free(|_| false).split('_').count() == 2);
+    }
+
+    #[test]
+    fn names_of_containers_that_are_made_at_once_differ() {
+        let names = Names::default();
+        let pairs = FIRST.len() * SECOND.len();
+        let held: Vec<_> = (0..pairs).map(|_| names.reserve(Arc::default)).collect();
+        let different: BTreeSet<_> = held.iter().map(|reserved| reserved.name()).collect();
+        assert_eq!(different.len(), pairs);
+        drop(held);
+        assert!(names.reserved.lock().expect("nobody panicked").is_empty());
     }
 }
