@@ -8,6 +8,8 @@
 
 mod bucket;
 mod cache;
+#[doc(hidden)]
+pub mod fuzzing;
 mod relay;
 mod upstream;
 

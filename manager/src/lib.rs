@@ -21,4 +21,7 @@ pub mod manager;
 pub(crate) mod raft;
 pub mod store;
 
+#[doc(hidden)]
+pub use raft::fuzzing;
+
 pub use manager::{Manager, ManagerConfig, ManagerSlot, ManagerTimings, StartError};

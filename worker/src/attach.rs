@@ -21,6 +21,7 @@ pub use ground::{Ground, Held, LiveGround};
 pub use keeper::Keeper;
 pub use leader::{Ask, Leader};
 pub use netns::{Identity, NetnsError, WayOut};
+pub(crate) use netns::{check_ifname, way_out};
 
 use crate::{container::ContainerId, desired::LocalSandbox, plumbing::Plumbed, tasks};
 

@@ -91,7 +91,7 @@ fn text(path: &'static str) -> Result<String, FactError> {
     fs::read_to_string(path).map_err(|source| FactError { path, source })
 }
 
-fn memory(meminfo: &str) -> u64 {
+pub(crate) fn memory(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
@@ -107,7 +107,7 @@ fn is_inside(link: &str) -> bool {
 
 /// `/proc/net/route`: the link, then destination and mask (third last of the numbers) as hex of the
 /// bytes in memory.
-fn routes(table: &str) -> BTreeMap<IpNet, String> {
+pub(crate) fn routes(table: &str) -> BTreeMap<IpNet, String> {
     table
         .lines()
         .skip(1)
@@ -125,7 +125,7 @@ fn routes(table: &str) -> BTreeMap<IpNet, String> {
 }
 
 /// `/proc/net/ipv6_route`: destination and prefix length as hex first, the link last.
-fn routes_v6(table: &str) -> BTreeMap<IpNet, String> {
+pub(crate) fn routes_v6(table: &str) -> BTreeMap<IpNet, String> {
     table
         .lines()
         .filter_map(|line| {

@@ -15,6 +15,8 @@ pub mod container;
 pub mod desired;
 pub mod facts;
 pub mod failpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod local;
 pub mod memory;
 pub mod metrics;

@@ -16,6 +16,7 @@ use weft_overlay::wire::Key;
 
 pub use choice::{Choice, NoWireguard, Wish};
 pub use keys::KeyError;
+pub(crate) use keys::parse as parse_key;
 pub use links::Links;
 pub use process::Process;
 

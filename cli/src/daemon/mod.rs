@@ -15,7 +15,8 @@ mod refusal;
 mod renewal;
 mod roles;
 mod serve;
-mod settings;
+#[doc(hidden)]
+pub mod settings;
 
 use std::{ffi::CString, sync::Arc};
 

@@ -281,6 +281,16 @@ fn check(network: &NetworkDefaults) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks the text of a configuration file as [`Settings::new`] does, and gives what it says of networks.
+///
+/// # Errors
+/// Unknown keys, or values that cannot be.
+pub fn check_text(text: &str) -> anyhow::Result<NetworkDefaults> {
+    let file: File = toml::from_str(text)?;
+    wireguard(None, file.wireguard.as_deref())?;
+    network(&NetworkDefaults::default(), &file)
+}
+
 fn read(path: Option<&Path>) -> anyhow::Result<File> {
     let (path, named) = match path {
         Some(path) => (path, true),

@@ -26,7 +26,7 @@ pub enum IdentityError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
+pub(super) struct Identity {
     cluster_id: String,
     number: u64,
     incarnation: Incarnation,

@@ -16,6 +16,7 @@ pub(crate) mod engine;
 mod errors;
 pub(crate) mod fence;
 pub(crate) mod files;
+pub mod fuzzing;
 pub(crate) mod hub;
 pub(crate) mod identity;
 pub(crate) mod inbox;

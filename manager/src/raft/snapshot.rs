@@ -29,7 +29,12 @@ struct Image {
 pub(crate) fn pack(meta: &SnapshotMeta, state: Vec<u8>) -> Result<Bytes, CodecError> {
     let image = Image { meta: meta.clone(), state: Blob(Bytes::from(state)) };
     let body = codec::encode(SNAPSHOT.what, &image)?;
-    Ok(Bytes::from(codec::seal(SNAPSHOT, &body)))
+    Ok(Bytes::from(sealed(&body)))
+}
+
+/// Puts the seal of a snapshot around an encoded image.
+pub(super) fn sealed(body: &[u8]) -> Vec<u8> {
+    codec::seal(SNAPSHOT, body)
 }
 
 /// Checks a snapshot and takes it apart.

@@ -14,6 +14,8 @@ use crate::plane::Plane;
 pub mod checkup;
 pub(crate) mod conntrack;
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod linux;
 pub(crate) mod netns;
 pub(crate) mod nft;

@@ -63,6 +63,11 @@ impl Socket {
         Ok(Self { fd, port, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
+    /// One whose answers somebody else than a kernel writes to the other end of `fd`, which must not block.
+    pub(crate) fn over(fd: OwnedFd) -> Self {
+        Self { fd, port: 0, sequence: 0, buffer: vec![0; BUFFER] }
+    }
+
     /// The socket's own address: notifications of its changes carry it.
     pub(crate) fn port(&self) -> u32 {
         self.port

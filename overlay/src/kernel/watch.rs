@@ -52,7 +52,7 @@ impl Dirty {
     }
 
     /// Notes one message; returns whether it matters.
-    fn note(&mut self, nsid: Option<i32>, message: &Received<'_>) -> bool {
+    pub(crate) fn note(&mut self, nsid: Option<i32>, message: &Received<'_>) -> bool {
         if self.ours.contains(&(nsid, message.port)) || !matters(message) {
             return false;
         }

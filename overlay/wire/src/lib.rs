@@ -13,6 +13,8 @@
 mod client;
 mod config;
 mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lane;
 mod message;
 pub mod packet;

@@ -91,6 +91,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// The next one, if one waits.
+    fn try_next(&self) -> Option<(Initiation, Origin)> {
+        lock(&self.waiting).pop()
+    }
+
     /// Waits for the next one; `None` when the queue was closed.
     fn next(&self) -> Option<(Initiation, Origin)> {
         let mut waiting = lock(&self.waiting);
@@ -98,14 +103,18 @@ impl Queue {
             if waiting.closed {
                 return None;
             }
-            if let Some(initiation) = waiting.nodes.pop_front() {
-                return Some((initiation, Origin::Node));
-            }
-            if let Some(initiation) = waiting.elsewhere.pop_front() {
-                return Some((initiation, Origin::Elsewhere));
+            if let Some(first) = waiting.pop() {
+                return Some(first);
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<(Initiation, Origin)> {
+        let node = self.nodes.pop_front().map(|initiation| (initiation, Origin::Node));
+        node.or_else(|| Some((self.elsewhere.pop_front()?, Origin::Elsewhere)))
     }
 }
 
@@ -143,6 +152,16 @@ pub struct Shared {
 pub fn run(shared: &Shared) {
     while let Some((initiation, origin)) = shared.queue.next() {
         let rules = Arc::clone(&lock(&shared.rules));
+        if let Err(reason) = sift(initiation, origin, &rules) {
+            lock(&shared.tally).dropped(None, reason);
+        }
+    }
+}
+
+/// Works until nothing waits.
+pub fn drain(shared: &Shared) {
+    let rules = Arc::clone(&lock(&shared.rules));
+    while let Some((initiation, origin)) = shared.queue.try_next() {
         if let Err(reason) = sift(initiation, origin, &rules) {
             lock(&shared.tally).dropped(None, reason);
         }

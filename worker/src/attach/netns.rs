@@ -125,7 +125,7 @@ fn look_inside(netns: &File) -> io::Result<(Vec<String>, WayOut)> {
 /// From the kernel's tables of routes, as `fib_route_seq_show` and `ipv6_route_native_seq_show` write
 /// them: of IPv4 the destination is the second field and the mask the eighth; of IPv6 the prefix is the
 /// first and its length the second, and the last is the interface, lo for "unreachable".
-fn way_out(four: &str, six: &str) -> WayOut {
+pub(crate) fn way_out(four: &str, six: &str) -> WayOut {
     const NONE: &str = "00000000";
     let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let four = four.lines().map(fields).any(|f| f.len() > 7 && f[1] == NONE && f[7] == NONE);
@@ -136,7 +136,7 @@ fn way_out(four: &str, six: &str) -> WayOut {
 }
 
 /// As the kernel's `dev_valid_name`.
-fn check_ifname(name: &str) -> Result<(), NetnsError> {
+pub(crate) fn check_ifname(name: &str) -> Result<(), NetnsError> {
     let fits = (1..=IFNAME_MAX).contains(&name.len());
     let bytes = name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:".contains(&byte));
     if fits && bytes && ![".", "..", "lo"].contains(&name) {

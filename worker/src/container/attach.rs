@@ -100,7 +100,7 @@ impl AttachOutput {
     }
 }
 
-fn record(packet: &[u8]) -> Option<AttachRecord> {
+pub(super) fn record(packet: &[u8]) -> Option<AttachRecord> {
     let (header, data) = packet.split_at_checked(HEADER)?;
     let stream = match header[12] {
         LOST => return Some(AttachRecord::Lost(u64::from_le_bytes(data.try_into().ok()?))),

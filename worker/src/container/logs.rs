@@ -252,7 +252,7 @@ fn numbered(path: &Path, n: usize) -> PathBuf {
 }
 
 /// Takes the whole records out of `bytes`.
-fn parse(bytes: &mut Vec<u8>) -> io::Result<Vec<LogRecord>> {
+pub(super) fn parse(bytes: &mut Vec<u8>) -> io::Result<Vec<LogRecord>> {
     let mut out = Vec::new();
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + HEADER) {

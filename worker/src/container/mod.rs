@@ -22,6 +22,8 @@ mod config;
 mod embedded;
 mod error;
 mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod helper;
 mod hold;
 mod kept;

@@ -60,7 +60,7 @@ fn text(root: &Path, path: &str) -> String {
 }
 
 /// From the texts of passwd(5) and group(5).
-fn find(user: &str, passwd: &str, group: &str) -> Result<Identity, UnknownUser> {
+pub(super) fn find(user: &str, passwd: &str, group: &str) -> Result<Identity, UnknownUser> {
     let (user, own_group) = user.split_once(':').unwrap_or((user, ""));
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= MAX_NUMBER);
     let wanted = if user.is_empty() { Some(0) } else { number(user) };

@@ -46,8 +46,13 @@ impl Inbox {
                 self.fds.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
-        self.bytes.extend_from_slice(&buffer[..n]);
+        self.add(&buffer[..n]);
         Ok(n > 0)
+    }
+
+    /// Takes bytes that came without descriptors.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The first whole frame, with the descriptors that came up to its end.
@@ -152,7 +157,7 @@ mod tests {
             let mut inbox = Inbox::default();
             let mut got = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
-                inbox.bytes.extend_from_slice(part);
+                inbox.add(part);
                 while let Some((fields, _)) = inbox.take().expect("frame") {
                     got.push(fields);
                 }

@@ -226,6 +226,14 @@ fn encode(record: &RecordRef<'_>) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The state that the bytes of such a file lead to, and how many of them are whole.
+///
+/// # Errors
+/// As [`Log::open`].
+pub fn state_of(bytes: &[u8]) -> Result<(State, u64), LogError> {
+    recover(bytes, Path::new(FILE)).map(|found| (found.state, found.length))
+}
+
 /// What the bytes of a file lead to.
 struct Recovered {
     state: State,

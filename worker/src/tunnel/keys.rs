@@ -138,7 +138,7 @@ impl Files {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Key> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Key> {
     let (sum, key) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
     let key = <[u8; 32]>::try_from(key).ok()?;
     (crc32fast::hash(&key) == u32::from_be_bytes(*sum)).then_some(Key(key))

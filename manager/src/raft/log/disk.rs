@@ -209,6 +209,17 @@ impl raft_log::Callback for WhenSynced {
     }
 }
 
+/// Reads a vote or an entry as the log has it on the disk, and writes it again.
+pub(crate) fn again(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    match bytes.split_first() {
+        Some((0, rest)) => RawVote::decode(rest)?.encode(&mut out)?,
+        Some((_, rest)) => RawPayload::decode(rest)?.encode(&mut out)?,
+        None => return Err(io::ErrorKind::UnexpectedEof.into()),
+    };
+    Ok(out)
+}
+
 /// A vote as term, node, and whether a majority granted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RawVote(Vote);

@@ -265,6 +265,17 @@ impl Lane {
         self.open_missing();
     }
 
+    /// Obeys what it was told so far, and sends what follows.
+    pub fn step(&mut self) {
+        self.obey();
+        self.flush();
+    }
+
+    /// What it has counted.
+    pub fn tally(&mut self) -> Tally {
+        self.report().tally
+    }
+
     fn obey(&mut self) {
         self.wake.take();
         for _ in 0..ORDERS {

@@ -82,6 +82,12 @@ impl Lane {
         let _ = (0..DRAINS).find(|_| !self.receive(port));
     }
 
+    /// Takes one datagram as if it had come to a port.
+    pub fn take_one(&mut self, port: u16, source: SocketAddr, datagram: &[u8]) {
+        self.take(&Arrival { datagram, source, port });
+        self.deliver();
+    }
+
     fn take(&mut self, arrival: &Arrival<'_>) {
         let datagram = arrival.datagram;
         let kind = datagram.first_chunk().copied().map(u32::from_le_bytes);

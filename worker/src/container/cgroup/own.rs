@@ -25,7 +25,7 @@ impl Own {
     }
 
     /// From the texts of /proc/self/mountinfo (proc(5)) and /proc/self/cgroup (cgroups(7)).
-    fn parse(mountinfo: &str, cgroup: &str) -> Self {
+    pub(crate) fn parse(mountinfo: &str, cgroup: &str) -> Self {
         let mut own = Self::default();
         let groups: Vec<(&str, &str)> =
             cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
