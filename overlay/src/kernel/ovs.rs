@@ -199,11 +199,7 @@ fn check_daemon() -> Result<(), KernelError> {
 }
 
 /// Reads the three tables (RFC 7047, section 5.1 for the values).
-pub(crate) fn read(
-    text: &str,
-    wanted: &BTreeSet<String>,
-    links: &Links,
-) -> Option<Vec<Object>> {
+pub(crate) fn read(text: &str, wanted: &BTreeSet<String>, links: &Links) -> Option<Vec<Object>> {
     let tables: Vec<Value> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>().ok()?;
     let [bridges, ports, interfaces] = tables.as_slice() else { return None };

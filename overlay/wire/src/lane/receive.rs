@@ -84,7 +84,7 @@ impl Lane {
 
     /// Takes one datagram as if it had come to a port.
     pub fn take_one(&mut self, port: u16, source: SocketAddr, datagram: &[u8]) {
-        self.take(&Arrival { datagram, source, port });
+        self.take(&Arrival { datagram, source, port, ecn: Ecn::default() });
         self.deliver();
     }
 
