@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::log::memory::MemoryDisk;
 
@@ -18,6 +19,8 @@ const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Ends the name of a file that is still being written.
 const UNFINISHED: &str = ".tmp";
+/// Ends the name of a file's twin, whose blocks the next content goes to.
+const TWIN: &str = ".twin";
 
 /// A flat directory.
 #[derive(Clone, Debug)]
@@ -82,6 +85,29 @@ impl Files {
         }
     }
 
+    /// As [`Self::write`], on a disk without a free block too: over the file's twin, if
+    /// [`Self::keep_twin`] has made one, and then the two change names.
+    pub(crate) fn write_over_twin(&self, name: &str, bytes: &Bytes) -> io::Result<()> {
+        match self {
+            Files::Disk(dir) if dir.join(twin_of(name)).exists() => {
+                // Some file systems cannot exchange names, or never write over a block.
+                exchange(dir, name, bytes).or_else(|_| self.write(name, bytes))
+            }
+            Files::Disk(_) | Files::Memory(_) => self.write(name, bytes),
+        }
+    }
+
+    /// Sees to it that a file has a twin.
+    pub(crate) fn keep_twin(&self, name: &str) -> io::Result<()> {
+        match self {
+            Files::Disk(dir) if !dir.join(twin_of(name)).exists() => match self.read(name)? {
+                Some(bytes) => self.write(&twin_of(name), &bytes),
+                None => Ok(()),
+            },
+            Files::Disk(_) | Files::Memory(_) => Ok(()),
+        }
+    }
+
     /// Removes a file; one that is gone already is no error.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         match self {
@@ -129,6 +155,22 @@ fn list_dir(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+fn twin_of(name: &str) -> String {
+    format!("{name}{TWIN}")
+}
+
+/// Nobody reads the twin, so it may be torn by a power cut.
+fn exchange(dir: &Path, name: &str, bytes: &Bytes) -> io::Result<()> {
+    let twin = dir.join(twin_of(name));
+    let mut file = OpenOptions::new().write(true).open(&twin)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    let place = dir.join(name);
+    renameat2(AT_FDCWD, &twin, AT_FDCWD, &place, RenameFlags::RENAME_EXCHANGE)?;
+    sync_dir(dir)
+}
+
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
@@ -152,6 +194,27 @@ mod tests {
         files.remove("a").expect("removes");
         files.remove("a").expect("removing twice is no error");
         assert_eq!(files.read("a").expect("reads"), None);
+    }
+
+    #[test]
+    fn a_file_with_a_twin_is_replaced_in_the_blocks_there_are() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = Files::Disk(dir.path().into()).open().expect("opens");
+        files.write_over_twin("a", &Bytes::from("alone")).expect("writes");
+        files.keep_twin("a").expect("writes");
+        let inode = |name: &str| fs::metadata(dir.path().join(name)).expect("is there").ino();
+        let mut inodes = [inode("a"), inode("a.twin")];
+        for text in ["a longer text", "short", "the last"] {
+            // Torn by a power cut, for all that anybody knows.
+            fs::write(dir.path().join("a.twin"), "gar").expect("writes");
+            files.write_over_twin("a", &Bytes::from(text)).expect("writes");
+            assert_eq!(files.read("a").expect("reads"), Some(Bytes::from(text)));
+            inodes.reverse();
+            assert_eq!([inode("a"), inode("a.twin")], inodes, "they have changed names");
+            files.keep_twin("a").expect("it has one");
+        }
+        assert_eq!(files.list().expect("lists"), ["a", "a.twin"]);
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub(crate) struct Draws {
 }
 
 /// Reads who the store is, or makes it somebody, and counts this start. The count is durable
-/// before anything is sent, so that no two starts ever show one number.
+/// before anything is sent, so that no two starts ever show one number. From the second start on it
+/// needs no free block of the disk.
 ///
 /// # Errors
 /// [`IdentityError`]; the store must not be used then.
@@ -70,7 +71,13 @@ pub(crate) fn start(
         return Err(IdentityError::Foreign { path, what: "manager", found, asked });
     }
     identity.generation += 1;
-    write_sealed(files, IDENTITY_FILE, IDENTITY, &identity)?;
+    let sealed = sealed(files, IDENTITY_FILE, IDENTITY, &identity)?;
+    files
+        .write_over_twin(IDENTITY_FILE, &sealed)
+        .map_err(|source| io_error(files, IDENTITY_FILE, source))?;
+    if let Err(error) = files.keep_twin(IDENTITY_FILE) {
+        tracing::warn!(%error, "no blocks can be kept for the next start");
+    }
     let Identity { incarnation, generation, .. } = identity;
     Ok(Boot { incarnation, generation, nonce: draws.nonce })
 }
@@ -156,10 +163,18 @@ fn write_sealed<T: Serialize>(
     kind: Kind,
     value: &T,
 ) -> Result<(), IdentityError> {
+    let sealed = sealed(files, name, kind, value)?;
+    files.write(name, &sealed).map_err(|source| io_error(files, name, source))
+}
+
+fn sealed<T: Serialize>(
+    files: &Files,
+    name: &str,
+    kind: Kind,
+    value: &T,
+) -> Result<Bytes, IdentityError> {
     let body = codec::encode(kind.what, value).map_err(|error| damaged(files, name, &error))?;
-    files
-        .write(name, &Bytes::from(codec::seal(kind, &body)))
-        .map_err(|source| io_error(files, name, source))
+    Ok(Bytes::from(codec::seal(kind, &body)))
 }
 
 fn io_error(files: &Files, name: &str, source: std::io::Error) -> IdentityError {
