@@ -30,6 +30,7 @@ pub fn admit(
     }
     Err(match caller {
         Caller::Anonymous => Denied::NoCertificate,
+        Caller::Removed(node) => Denied::NotMember { node: node.to_string() },
         Caller::Local | Caller::Manager(_) | Caller::Worker(_) | Caller::Client(_) => {
             Denied::NotAllowed { caller: caller.word(), method: rule.path }
         }

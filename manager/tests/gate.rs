@@ -7,7 +7,7 @@
 mod support;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -24,10 +24,10 @@ use weft_manager::{
     gate::{Credential, Denied, Gate, Holder, Outlook, Place, RULES, Shape, admit, rule_of},
 };
 use weft_model::{
-    Command, NodeId, Proposal, State, Time,
-    command::{Force, NewNode},
-    object::Secret,
-    spec::{NodeSpec, Role},
+    AttachmentId, Command, NetworkId, NodeId, Proposal, State, Subnet, Time,
+    command::{Force, NewForeign, NewNode},
+    object::{NodeState, Secret},
+    spec::{NetworkSpec, NodeSpec, Role},
 };
 use weft_proto::Message as _;
 use weft_proto::{
@@ -61,7 +61,8 @@ fn methods() -> BTreeSet<(String, Shape)> {
 }
 
 /// Who may call it, written down a second time: L an administrator on the unix socket, M a manager,
-/// W a worker, C a client certificate, A nobody known.
+/// W a worker, R a node that was removed and still holds something, C a client certificate, A nobody
+/// known.
 fn allowed(path: &str) -> &'static str {
     let (service, method) = path[1..].split_once('/').unwrap();
     match (service, method) {
@@ -71,8 +72,10 @@ fn allowed(path: &str) -> &'static str {
             | "weft.v1.AttachmentService"
             | "weft.v1.LocalNetworkService",
             _,
-        ) => "L",
+        )
+        | ("weft.v1.AgentService", "Doctor") => "L",
         ("weft.v1.JoinService", "RenewExpiredCertificate") => "MWA",
+        ("weft.v1.DispatcherService", "Leave") => "MWR",
         ("weft.v1.JoinService", "RenewCertificate") | ("weft.v1.DispatcherService", _) => "MW",
         ("weft.v1.JoinService", _) => "LMWCA",
         ("weft.v1.RaftService" | "weft.v1.AgentService", _) => "M",
@@ -96,6 +99,7 @@ struct Cast {
     demoted: NodeId,
     promoted: NodeId,
     removed: NodeId,
+    holding: NodeId,
 }
 
 impl Cast {
@@ -110,6 +114,7 @@ impl Cast {
             demoted: NodeId::from_bytes([3; 32]),
             promoted: NodeId::from_bytes([4; 32]),
             removed: NodeId::from_bytes([5; 32]),
+            holding: NodeId::from_bytes([6; 32]),
         };
         cast.add(cast.worker, Role::Worker, tokens.worker, 1).await;
         cast.add(cast.manager, Role::Manager, tokens.manager, 2).await;
@@ -119,6 +124,8 @@ impl Cast {
         cast.set_role(cast.demoted, Role::Worker).await;
         cast.set_role(cast.promoted, Role::Manager).await;
         cast.write(Command::RemoveNode { id: cast.removed, force: Force::Yes }).await;
+        cast.add(cast.holding, Role::Worker, tokens.worker, 6).await;
+        cast.remove_while_it_holds(cast.holding).await;
         cast
     }
 
@@ -126,6 +133,37 @@ impl Cast {
         let description = describe("n", ([127, 0, 0, 1], port).into());
         let spec = NodeSpec { role, ..NodeSpec::default() };
         self.write(Command::AddNode { node: NewNode { id, spec, description }, secret }).await;
+    }
+
+    /// Removes a node that is away and has an attachment.
+    async fn remove_while_it_holds(&self, id: NodeId) {
+        let network = NetworkId::from_bytes([1; 32]);
+        let mut spec = NetworkSpec::overlay("open");
+        spec.attachable = true;
+        let range = "10.0.1.0/24".parse().unwrap();
+        let subnet = Subnet {
+            cidr: range,
+            gateway: "10.0.1.1".parse().unwrap(),
+            range,
+            auxiliary: BTreeMap::default(),
+            cursor: None,
+            resting: BTreeMap::default(),
+        };
+        let (vni, subnets) = (Some(65_536), vec![subnet]);
+        self.write(Command::CreateNetwork { id: network, spec, vni, subnets }).await;
+        let foreign = NewForeign {
+            id: AttachmentId::from_bytes([1; 32]),
+            network,
+            node: id,
+            name: "probe".into(),
+            aliases: Vec::new(),
+            service: None,
+            addresses: vec!["10.0.1.9".parse().unwrap()],
+        };
+        self.write(Command::AttachForeign { foreign }).await;
+        let message = "not heard of".to_owned();
+        self.write(Command::SetNodeState { id, state: NodeState::Down, message }).await;
+        self.write(Command::RemoveNode { id, force: Force::No }).await;
     }
 
     async fn set_role(&self, id: NodeId, role: Role) {
@@ -168,6 +206,7 @@ impl Cast {
             ("manager", 'M', some(Manager, &self.manager)),
             ("client", 'C', Some(self.certificate(Client, "alice"))),
             ("removed", '-', some(Worker, &self.removed)),
+            ("removed, and holding an address", 'R', some(Worker, &self.holding)),
             ("unknown manager", '-', some(Manager, &NodeId::from_bytes([9; 32]))),
             ("manager of another cluster", '-', foreign(self.certificate(Manager, self.manager))),
             ("client of another cluster", '-', foreign(self.certificate(Client, "alice"))),

@@ -14,7 +14,7 @@ use weft_ipam::{overlaps, vni};
 
 use crate::{
     id::NetworkId,
-    object::Holder,
+    object::{Holder, NodeState},
     spec::{Driver, Scope},
     state::State,
     task_state::TaskState,
@@ -145,6 +145,10 @@ impl State {
                     })
                     .map(|_| None),
             };
+            let known = |node| self.node(node).is_some() || self.removed_node(node).is_some();
+            if attachment.node.is_some_and(|node| !known(node)) {
+                found.push(format!("attachment {:?} is on a node that is gone", attachment.id));
+            }
             match held_at {
                 Some(node) if node == attachment.node => {}
                 Some(_) => found.push(format!("{:?} and its holder differ in node", attachment.id)),
@@ -161,7 +165,7 @@ impl State {
             if attachment.is_none_or(|a| a.holder != Holder::Foreign(foreign.id)) {
                 found.push(format!("{name} has no attachment"));
             }
-            if self.node(foreign.node).is_none() {
+            if self.node(foreign.node).is_none() && self.removed_node(foreign.node).is_none() {
                 found.push(format!("{name} is on a node that is gone"));
             }
             if foreign.service.is_some_and(|service| self.service(service).is_none()) {
@@ -227,6 +231,17 @@ impl State {
             }
             if !vteps.insert(node.description.data_path) {
                 found.push(format!("two nodes have VTEP {}", node.description.data_path));
+            }
+            if node.left && node.state != NodeState::Down {
+                found.push(format!("{} has left and is not down", node.description.hostname));
+            }
+        }
+        for node in self.removed_nodes() {
+            if self.node(node.id).is_some() {
+                found.push(format!("{} is a member and removed", node.hostname));
+            }
+            if self.tasks_on(node.id).any(|task| !task.status.state.is_final()) {
+                found.push(format!("a task on {} is not over", node.hostname));
             }
         }
     }

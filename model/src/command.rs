@@ -263,7 +263,7 @@ pub enum Command {
     RemoveNode {
         /// The node.
         id: NodeId,
-        /// Also if it is still in touch or has tasks.
+        /// Also if it is still in touch, and what it holds is free at once.
         force: Force,
     },
     /// Makes a network.
@@ -459,6 +459,12 @@ pub enum Command {
     ForgetContainer {
         /// The container.
         id: ContainerId,
+    },
+    /// A node says that nothing of the cluster is on it any more: a member that leaves, or one that
+    /// was removed and has heard of it.
+    NodeCleared {
+        /// The node.
+        id: NodeId,
     },
 }
 

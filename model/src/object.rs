@@ -205,6 +205,22 @@ pub struct NodeDescription {
     pub certificate_expires: Option<Time>,
 }
 
+/// A node that was put out while nobody could say what still runs on it. What it held stays held
+/// until it has said that nothing is left, or somebody says so by force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// What it was named.
+    pub id: NodeId,
+    /// Its name.
+    pub hostname: String,
+    /// Where it was.
+    pub address: SocketAddr,
+    /// Its VTEP.
+    pub data_path: IpAddr,
+    /// When it was removed.
+    pub since: Time,
+}
+
 /// A machine in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -224,6 +240,9 @@ pub struct Node {
     pub since: Time,
     /// Why it is in that state.
     pub message: String,
+    /// Whether it is down because it has left: nothing of the cluster is on it then.
+    #[serde(default)]
+    pub left: bool,
     /// For managers: the incarnation of its Raft store, that others check.
     pub raft_incarnation: Option<String>,
     /// Its end of the encrypted links, once it has said what it has.

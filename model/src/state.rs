@@ -27,7 +27,8 @@ use crate::{
     command::{Applied, Command, Digest, Named, Outcome, Proposal},
     id::{AttachmentId, CableId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
-        Attachment, Cluster, Container, Foreign, Holder, Network, Node, Service, Task, Wanted,
+        Attachment, Cluster, Container, Foreign, Holder, Network, Node, RemovedNode, Service, Task,
+        Wanted,
     },
     rejected::Rejected,
     time::Time,
@@ -68,6 +69,8 @@ pub struct State {
     containers: Map<ContainerId, Container>,
     #[serde(default)]
     cables: Map<CableId, Cable>,
+    #[serde(default)]
+    removed: Map<NodeId, RemovedNode>,
     requests: Map<RequestId, Recorded>,
 }
 
@@ -153,6 +156,7 @@ impl State {
             Command::Disconnect { container, network } => self.disconnect(*container, *network),
             Command::ConnectPair { id, ends } => self.connect_pair(*id, ends),
             Command::ForgetContainer { id } => self.forget_container(*id),
+            Command::NodeCleared { id } => self.node_cleared(*id),
         }
     }
 
@@ -241,6 +245,22 @@ impl State {
         self.nodes.get(&id)
     }
 
+    /// The nodes that were removed and still hold something, by ID.
+    pub fn removed_nodes(&self) -> impl Iterator<Item = &Arc<RemovedNode>> {
+        self.removed.values()
+    }
+
+    /// One of them.
+    pub fn removed_node(&self, id: NodeId) -> Option<&Arc<RemovedNode>> {
+        self.removed.get(&id)
+    }
+
+    /// How many addresses a node holds, a member or not.
+    pub fn addresses_held_at(&self, node: NodeId) -> usize {
+        let here = self.attachments().filter(|attachment| attachment.node == Some(node));
+        here.map(|attachment| attachment.addresses.len()).sum()
+    }
+
     /// One network.
     pub fn network(&self, id: NetworkId) -> Option<&Arc<Network>> {
         self.networks.get(&id)
@@ -272,7 +292,7 @@ impl State {
     }
 
     /// Whether the holder of an attachment is to be found by name and through VIPs: it runs, it is
-    /// wanted, and its node is in touch.
+    /// well and wanted, and its node is in touch.
     pub fn is_visible(&self, holder: Holder) -> bool {
         let in_touch = |node| self.node(node).is_some_and(|node| node.in_touch());
         match holder {

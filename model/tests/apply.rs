@@ -258,6 +258,7 @@ fn tries() -> impl Strategy<Value = Try> {
             id: node(number),
             force: if force { Force::Yes } else { Force::No },
         }),
+        few().prop_map(|number| Command::NodeCleared { id: node(number) }),
         (role(), any::<u8>())
             .prop_map(|(role, secret)| Command::RotateToken { role, secret: [secret; 16] }),
         (any::<u8>(), role()).prop_map(|(secret, role)| Command::MintToken {

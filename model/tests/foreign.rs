@@ -6,10 +6,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use weft_model::{
     AttachmentId, Cluster, ClusterId, Command, NetworkId, NodeId, Proposal, Rejected, ServiceId,
-    State, Subnet, Time,
+    State, Subnet, TaskId, Time,
     assignments::{Item, Key, Visibility, label_hash},
-    command::{Force, NewForeign, NewNode},
-    object::{ClusterSpec, Holder, Meta, NodeDescription, NodeState, Tokens},
+    command::{Force, NewAttachment, NewForeign, NewNode},
+    object::{ClusterSpec, Holder, Meta, NodeDescription, NodeState, Slot, Tokens},
     spec::{ContainerSpec, NetworkSpec, NetworkUse, NodeSpec, Role, ServiceSpec},
 };
 
@@ -89,6 +89,33 @@ impl World {
     fn attach(&mut self, number: u8, name: &str) {
         let foreign = self.foreign(number, name);
         self.make(Command::AttachForeign { foreign });
+    }
+
+    /// A task of the service on the worker, and the attachment of a namespace there; their addresses.
+    fn occupy_worker(&mut self) -> Vec<IpAddr> {
+        let task = TaskId::from_bytes([9; 32]);
+        let (slot, start_at) = (Slot::Replica(1), Time(0));
+        self.make(Command::CreateTask { id: task, service: WEB, slot, attempt: 0, start_at });
+        let addresses = self.state.choose_addresses(OPEN).unwrap();
+        let attachment = NewAttachment { id: id(9), network: OPEN, addresses };
+        self.make(Command::Attach { task, attachments: vec![attachment] });
+        self.make(Command::Assign { task, node: WORKER });
+        self.attach(1, "probe");
+        let held: Vec<_> = self.state.attachments().flat_map(|a| a.addresses.clone()).collect();
+        assert_eq!(held.len(), 2);
+        self.make(Command::SetNodeState {
+            id: WORKER,
+            state: NodeState::Down,
+            message: "not heard of".to_owned(),
+        });
+        held
+    }
+
+    fn holds(&self, addresses: &[IpAddr]) -> bool {
+        let taken = self.state.taken(OPEN);
+        let held = addresses.iter().filter(|address| taken.contains(address)).count();
+        assert!(held == 0 || held == addresses.len(), "{held} of {}", addresses.len());
+        held > 0
     }
 
     fn shown(&self, number: u8) -> Visibility {
@@ -240,6 +267,61 @@ fn what_goes_frees_its_address_and_its_name_and_the_network() {
     world.make(Command::RemoveNode { id: WORKER, force: Force::Yes });
     assert_eq!(world.state.foreigners().count(), 0);
     assert_eq!(world.state.attachments().count(), 0);
+}
+
+#[test]
+fn what_a_removed_node_holds_is_free_when_it_says_so_or_by_force() {
+    // What happens after it was removed while it was away, and whether that frees its addresses.
+    let again = || Command::AddNode {
+        node: new_node(NodeId::from_bytes([8; 32]), 2, Role::Worker),
+        secret: [1; 16],
+    };
+    let cases: [(&str, Command, bool); 4] = [
+        ("it has heard", Command::NodeCleared { id: WORKER }, true),
+        ("by force", Command::RemoveNode { id: WORKER, force: Force::Yes }, true),
+        ("its machine joins anew", again(), true),
+        ("another write", Command::RotateToken { role: Role::Worker, secret: [7; 16] }, false),
+    ];
+    for (what, then, frees) in cases {
+        let mut world = World::new();
+        let held = world.occupy_worker();
+        world.make(Command::RemoveNode { id: WORKER, force: Force::No });
+        assert!(world.state.node(WORKER).is_none());
+        assert!(world.holds(&held), "it may still answer for them");
+        assert_eq!(world.state.addresses_held_at(WORKER), 2);
+        let refused = world.try_(Command::RemoveNetwork { id: OPEN }).unwrap_err().to_string();
+        assert!(refused.contains("attachment probe"), "{refused}");
+        world.make(then);
+        assert_eq!(!world.holds(&held), frees, "{what}");
+        assert_eq!(world.state.removed_nodes().count() == 0, frees, "{what}");
+    }
+}
+
+#[test]
+fn a_node_that_left_or_is_removed_by_force_holds_nothing() {
+    let mut world = World::new();
+    let held = world.occupy_worker();
+    world.make(Command::NodeCleared { id: WORKER });
+    assert!(world.holds(&held), "it is a member, and may come back");
+    world.make(Command::RemoveNode { id: WORKER, force: Force::No });
+    assert!(!world.holds(&held));
+    let mut world = World::new();
+    let held = world.occupy_worker();
+    world.make(Command::NodeCleared { id: WORKER });
+    // It came back without having left for good.
+    let (state, message) = (NodeState::Ready, String::new());
+    world.make(Command::SetNodeState { id: WORKER, state, message });
+    let (state, message) = (NodeState::Down, String::new());
+    world.make(Command::SetNodeState { id: WORKER, state, message });
+    world.make(Command::RemoveNode { id: WORKER, force: Force::No });
+    assert!(world.holds(&held));
+    let mut world = World::new();
+    let held = world.occupy_worker();
+    world.make(Command::RemoveNode { id: WORKER, force: Force::Yes });
+    assert!(!world.holds(&held));
+    assert_eq!(world.state.removed_nodes().count(), 0);
+    let unknown = world.try_(Command::NodeCleared { id: WORKER });
+    assert!(unknown.is_err(), "nobody holds anything for it");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! meanwhile.
 
 pub mod grpc;
+mod keeping;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::{
     report::ReportBook,
     tunnel::End,
 };
+use keeping::Keeping;
 
 /// Messages on their way in one direction; a session that is further behind is opened anew.
 pub const QUEUE: usize = 64;
@@ -30,6 +32,8 @@ pub const QUEUE: usize = 64;
 const WELCOME_DEADLINE: Duration = Duration::from_secs(5);
 /// First and longest time before another try.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long after a failed try the assignments are written to the disk again.
+const KEEP_AGAIN: Duration = Duration::from_secs(2);
 /// Most reports in one message.
 const REPORTS_MAX: usize = 500;
 
@@ -47,7 +51,7 @@ pub enum ToManager {
     },
     /// Still there.
     Heartbeat,
-    /// The kernel agrees with the assignments of this revision.
+    /// The kernel agrees with the assignments of this revision, and the disk has them.
     Applied(u64),
     /// What was seen of tasks.
     Reports(Reports),
@@ -73,12 +77,27 @@ pub enum FromManager {
     ReportsTaken(u64),
 }
 
+/// Why there is no session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// In words.
+    pub why: String,
+    /// Whether the managers have said that this node is no member.
+    pub removed: bool,
+}
+
+impl From<String> for Ended {
+    fn from(why: String) -> Self {
+        Self { why, removed: false }
+    }
+}
+
 /// Both ends of an open session.
 pub struct Pipe {
     /// To the manager.
     pub up: mpsc::Sender<ToManager>,
     /// From the manager; ends with the session, with the reason if there was one.
-    pub down: mpsc::Receiver<Result<FromManager, String>>,
+    pub down: mpsc::Receiver<Result<FromManager, Ended>>,
 }
 
 /// Opens sessions.
@@ -86,8 +105,8 @@ pub trait Dial: Send + Sync + 'static {
     /// Opens a session at one of the managers at these addresses.
     ///
     /// # Errors
-    /// Why not, in words.
-    fn dial(&mut self, manager: SocketAddr) -> impl Future<Output = Result<Pipe, String>> + Send;
+    /// Why not.
+    fn dial(&mut self, manager: SocketAddr) -> impl Future<Output = Result<Pipe, Ended>> + Send;
 }
 
 /// What the rest of the worker sees of the session.
@@ -101,6 +120,8 @@ pub struct Contact {
     pub managers: Vec<SocketAddr>,
     /// What the cluster wants this node to be.
     pub role: Option<Role>,
+    /// Whether this node was removed from the cluster, as a manager has said.
+    pub removed: bool,
     /// Since when there is none, if so and if there was one, or a try.
     pub lost: Option<Instant>,
 }
@@ -141,12 +162,13 @@ impl<D: Dial> Session<D> {
             let began = Instant::now();
             let ended = match manager {
                 Some(manager) => self.at(manager).await,
-                None => "no manager's address is known".to_owned(),
+                None => "no manager's address is known".to_owned().into(),
             };
-            tracing::debug!(?manager, reason = ended, "the session has ended");
+            tracing::debug!(?manager, reason = ended.why, "the session has ended");
             self.contact.send_modify(|contact| {
                 contact.manager = None;
-                contact.error = ended;
+                contact.error = ended.why;
+                contact.removed |= ended.removed;
                 contact.lost.get_or_insert_with(Instant::now);
             });
             wait =
@@ -164,20 +186,20 @@ impl<D: Dial> Session<D> {
     }
 
     /// One session; returns why it ended.
-    async fn at(&mut self, manager: SocketAddr) -> String {
+    async fn at(&mut self, manager: SocketAddr) -> Ended {
         let opening = tokio::time::timeout(WELCOME_DEADLINE, self.dial.dial(manager)).await;
         let pipe = match opening {
             Ok(Ok(pipe)) => pipe,
             Ok(Err(why)) => return why,
-            Err(_) => return format!("manager {manager} does not answer"),
+            Err(_) => return format!("manager {manager} does not answer").into(),
         };
         match self.serve(manager, pipe).await {
-            Ok(()) => "the manager has ended the session".to_owned(),
-            Err(why) => why,
+            Ok(()) => "the manager has ended the session".to_owned().into(),
+            Err(ended) => ended,
         }
     }
 
-    async fn serve(&mut self, manager: SocketAddr, mut pipe: Pipe) -> Result<(), String> {
+    async fn serve(&mut self, manager: SocketAddr, mut pipe: Pipe) -> Result<(), Ended> {
         let hello = ToManager::Hello {
             description: self.description.borrow_and_update().clone(),
             boot: self.boot.clone(),
@@ -185,7 +207,7 @@ impl<D: Dial> Session<D> {
         };
         send(&pipe, hello).await?;
         let mut reports = self.reports.changes();
-        let mut applied = 0;
+        let mut keeping = Keeping::default();
         let mut told = Told::default();
         // Everything that is known is told anew: the last session may have lost some of it.
         self.tell_tunnel(&pipe).await?;
@@ -193,30 +215,33 @@ impl<D: Dial> Session<D> {
         let heartbeat = self.welcome(manager, &mut pipe).await?;
         let mut beat = tokio::time::interval(heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut again = tokio::time::interval(KEEP_AGAIN);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = pipe.down.recv() => match message {
-                    Some(message) => self.take(message?)?,
+                    Some(message) => self.take(message?, &mut keeping)?,
                     None => return Ok(()),
                 },
+                _ = again.tick(), if keeping.is_owed() => {
+                    keeping.keep(&self.cache, &self.assigned.borrow().1);
+                }
                 _ = beat.tick() => send(&pipe, ToManager::Heartbeat).await?,
                 _ = reports.changed() => self.tell_reports(&pipe, &mut told).await?,
                 _ = self.end.changed() => self.tell_tunnel(&pipe).await?,
-                _ = self.standing.changed() => {
-                    let revision = self.standing.borrow_and_update().revision;
-                    if revision > applied {
-                        applied = revision;
-                        send(&pipe, ToManager::Applied(revision)).await?;
-                    }
-                }
+                _ = self.standing.changed() => {}
                 // The node has changed: the next session says so.
                 _ = self.description.changed() => return Ok(()),
                 _ = self.raft_incarnation.changed() => return Ok(()),
             }
+            let carried = self.standing.borrow_and_update().revision;
+            if let Some(revision) = keeping.acknowledges(carried) {
+                send(&pipe, ToManager::Applied(revision)).await?;
+            }
         }
     }
 
-    async fn welcome(&self, manager: SocketAddr, pipe: &mut Pipe) -> Result<Duration, String> {
+    async fn welcome(&self, manager: SocketAddr, pipe: &mut Pipe) -> Result<Duration, Ended> {
         let first = tokio::time::timeout(WELCOME_DEADLINE, pipe.down.recv()).await;
         match first {
             Ok(Some(Ok(FromManager::Welcome { heartbeat, managers, role }))) => {
@@ -224,6 +249,7 @@ impl<D: Dial> Session<D> {
                 self.contact.send_modify(|contact| {
                     contact.manager = Some(manager);
                     contact.error.clear();
+                    contact.removed = false;
                     contact.lost = None;
                     contact.role = Some(role);
                     if !managers.is_empty() {
@@ -232,14 +258,14 @@ impl<D: Dial> Session<D> {
                 });
                 Ok(heartbeat)
             }
-            Ok(Some(Ok(_))) => Err(format!("manager {manager} speaks out of turn")),
-            Ok(Some(Err(why))) => Err(why),
-            Ok(None) => Err(format!("manager {manager} hung up")),
-            Err(_) => Err(format!("manager {manager} does not answer")),
+            Ok(Some(Ok(_))) => Err(format!("manager {manager} speaks out of turn").into()),
+            Ok(Some(Err(ended))) => Err(ended),
+            Ok(None) => Err(format!("manager {manager} hung up").into()),
+            Err(_) => Err(format!("manager {manager} does not answer").into()),
         }
     }
 
-    fn take(&self, message: FromManager) -> Result<(), String> {
+    fn take(&self, message: FromManager, keeping: &mut Keeping) -> Result<(), String> {
         match message {
             FromManager::Welcome { .. } => Err("a second welcome".to_owned()),
             FromManager::Assignments(update) => {
@@ -254,14 +280,14 @@ impl<D: Dial> Session<D> {
                     Assignments::clone(&present)
                 };
                 next.take(update.changes, update.results_in);
-                self.assign(next);
+                self.assign(next, keeping);
                 Ok(())
             }
             FromManager::ReportsTaken(_) => Ok(()),
         }
     }
 
-    fn assign(&self, assignments: Assignments) {
+    fn assign(&self, assignments: Assignments, keeping: &mut Keeping) {
         let sorted = crate::desired::Sorted::new(&assignments);
         if let Some(cluster) = sorted.cluster.filter(|cluster| !cluster.managers.is_empty()) {
             let managers: Vec<_> = cluster.managers.iter().copied().collect();
@@ -273,9 +299,7 @@ impl<D: Dial> Session<D> {
                 !same
             });
         }
-        if let Err(error) = self.cache.save(&assignments) {
-            tracing::error!(%error, source = ?std::error::Error::source(&error), "not kept");
-        }
+        keeping.keep(&self.cache, &assignments);
         self.assigned.send_replace((Source::Managers, Arc::new(assignments)));
     }
 

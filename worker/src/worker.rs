@@ -249,6 +249,23 @@ impl Worker {
     /// Ends the session and everything that came of it: containers, links, names.
     pub async fn leave(&self) {
         self.session.lock().await.shutdown().await;
+        if !self.clear().await {
+            tracing::error!("not everything of the cluster could be removed");
+        }
+        self.cache.erase();
+        self.keys.erase();
+        self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
+        self.contact.send_replace(Contact::default());
+        self.keeper.show(None);
+    }
+
+    /// Notes that a manager has said elsewhere than in a session that this node is no member.
+    pub fn was_removed(&self) {
+        self.contact.send_modify(|contact| contact.removed = true);
+    }
+
+    /// Ends everything that came of the session; says whether nothing of it is left.
+    pub async fn clear(&self) -> bool {
         // An empty set from the managers means: nothing is wanted.
         self.assigned.send_replace((Source::Managers, Arc::new(Assignments::default())));
         let mut standing = self.context.plumbing.standing();
@@ -271,14 +288,11 @@ impl Worker {
             }
             self.keeper.empty().await;
         };
-        if tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_err() {
-            tracing::error!("not everything of the cluster could be removed");
+        let cleared = tokio::time::timeout(LEAVE_DEADLINE, empty).await.is_ok();
+        if cleared {
+            self.cache.erase();
         }
-        self.cache.erase();
-        self.keys.erase();
-        self.assigned.send_replace((Source::Alone, Arc::new(Assignments::default())));
-        self.contact.send_replace(Contact::default());
-        self.keeper.show(None);
+        cleared
     }
 
     /// Containers of tasks that the runtime has.

@@ -1,6 +1,6 @@
 //! `weft node ...`
 
-use std::cell::RefCell;
+use std::{cell::RefCell, io::Write as _};
 
 use tonic::Status;
 use weft_proto::v1;
@@ -46,13 +46,21 @@ pub async fn run(
             change_role(client, "node demote", &args.nodes, change, context).await
         }
         NodeCommand::Rm(args) => {
-            let force = args.force;
-            context
-                .each(&args.nodes, |name| async move {
-                    remove(client, name, force).await?;
-                    Ok(name.to_owned())
+            let (force, warnings) = (args.force, RefCell::<Vec<String>>::default());
+            let removed = context
+                .each(&args.nodes, |name| {
+                    let warnings = &warnings;
+                    async move {
+                        let warning = remove(client, name, force).await?;
+                        warnings.borrow_mut().extend(warning);
+                        Ok(name.to_owned())
+                    }
                 })
-                .await
+                .await;
+            for warning in warnings.take() {
+                writeln!(context.err, "{warning}")?;
+            }
+            removed
         }
     }
 }
@@ -244,13 +252,19 @@ async fn change_role(
         .await
 }
 
-async fn remove(client: &Client, name: &str, force: bool) -> Result<(), CliError> {
+/// Removes a node; gives what the user should know beside.
+async fn remove(client: &Client, name: &str, force: bool) -> Result<Option<String>, CliError> {
     let request = v1::RemoveNodeRequest { node: name.to_owned(), force, request_id: request_id() };
-    client
+    let answer = client
         .ask(&what("node rm", name), || {
             let (mut stub, request) = (client.nodes(), request.clone());
             async move { stub.remove(request).await }
         })
         .await?;
-    Ok(())
+    let warning = format!(
+        "warning: {} addresses stay held until node {name} has heard that it was removed\n\
+         hint: if it is gone for good: weft node rm --force {}",
+        answer.held, answer.node_id
+    );
+    Ok((answer.held > 0).then_some(warning))
 }

@@ -34,7 +34,7 @@ use weft_proto::{
 use super::{
     addresses,
     membership::Member,
-    node::Node,
+    node::{Joined, Node},
     refusal::{already_a_member, failed, invalid, not_a_member},
 };
 
@@ -325,9 +325,10 @@ pub async fn leave(node: &Arc<Node>, force: bool) -> Result<(), Status> {
             step_down(node, &manager, &joined.member()).await;
         }
     }
-    farewell(node, force).await;
+    let managers = node.known_managers();
     node.exit().await;
     node.worker().leave().await;
+    farewell(&joined, managers, force).await;
     node.home().erase().map_err(disk)
 }
 
@@ -359,11 +360,11 @@ async fn step_down(node: &Arc<Node>, manager: &Manager, member: &Member) {
     }
 }
 
-/// Tells the managers that the node goes, so that they need not wait for its silence.
-async fn farewell(node: &Arc<Node>, force: bool) {
-    let Some(joined) = node.joined() else { return };
+/// Tells the managers that the node has gone and nothing of the cluster is left on it, so that they
+/// need not hold its addresses.
+async fn farewell(joined: &Joined, managers: Vec<SocketAddr>, force: bool) {
     let own = joined.member().address;
-    for manager in node.known_managers().into_iter().filter(|manager| *manager != own) {
+    for manager in managers.into_iter().filter(|manager| *manager != own) {
         let Ok(address) = manager.to_string().parse::<HostPort>() else { continue };
         let mut client = DispatcherServiceClient::new(tls::channel(&joined.identity, &address));
         let told = client.leave(LeaveClusterRequest { force });

@@ -12,6 +12,7 @@ mod lock;
 mod membership;
 mod node;
 mod refusal;
+mod removed;
 mod renewal;
 mod roles;
 mod serve;

@@ -21,7 +21,7 @@ use weft_worker::{Config, Worker, facts, worker::Membership};
 use super::{
     Settings,
     membership::{Home, Member},
-    renewal, roles,
+    removed, renewal, roles,
     serve::{self, Listening},
 };
 
@@ -165,6 +165,7 @@ impl Node {
         let mut tasks = joined.tasks.lock().await;
         tasks.spawn(renewal::run(Arc::clone(self), Arc::clone(&joined)));
         tasks.spawn(roles::run(Arc::downgrade(self)));
+        tasks.spawn(removed::run(Arc::downgrade(self), Arc::clone(&joined)));
         tasks.spawn(refresh_facts(Arc::downgrade(self), Arc::clone(&joined)));
         Ok(())
     }

@@ -10,6 +10,7 @@ use tonic::Status;
 use weft_manager::{ca::sign_own, manager::Manager};
 use weft_model::Time;
 use weft_proto::{
+    convert::status::is_not_member,
     tls::{HostPort, Identity, LiveIdentity, NodeKey, anonymous_channel, channel, renew_at, store},
     v1::{
         RenewCertificateRequest, RenewCertificateResponse, RenewExpiredCertificateRequest,
@@ -94,6 +95,9 @@ pub async fn renew(node: &Arc<Node>, joined: &Arc<Joined>) -> anyhow::Result<()>
         match tokio::time::timeout(DEADLINE, asked).await {
             Ok(Ok(response)) => return take(node, joined, &key, &response),
             Ok(Err(status)) => {
+                if is_not_member(&status) {
+                    node.worker().was_removed();
+                }
                 last = anyhow::anyhow!("manager {manager}: {}", status.message());
             }
             Err(_) => last = anyhow::anyhow!("manager {manager} does not answer"),

@@ -87,10 +87,20 @@ impl NodeService for Api {
         let RemoveNodeRequest { node, force, .. } = request.into_inner();
         let force = if force { Force::Yes } else { Force::No };
         let choice = |state: &State, _: &mut dyn crate::ids::IdSource| {
-            Ok(Command::RemoveNode { id: resolve::node(state, &node, asked)?.id, force })
+            let id = match resolve::node(state, &node, asked) {
+                Ok(found) => found.id,
+                // One that was removed before may still hold addresses.
+                Err(status) if force == Force::Yes => {
+                    resolve::removed_node(state, &node).map_err(|_| status)?.id
+                }
+                Err(status) => return Err(status),
+            };
+            Ok(Command::RemoveNode { id, force })
         };
-        let (node_id, _) = manager.decide(name, choice).await?;
-        Ok(Response::new(RemoveNodeResponse { node_id }))
+        let (node_id, state) = manager.decide(name, choice).await?;
+        let held = node_id.parse().map_or(0, |id| state.addresses_held_at(id));
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        Ok(Response::new(RemoveNodeResponse { node_id, held }))
     }
 
     async fn rotate_key(

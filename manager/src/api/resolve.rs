@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tonic::{Code, Status};
-use weft_model::{Network, Node, NodeId, Rejected, Service, State, Task, spec::escape};
+use weft_model::{
+    Network, Node, NodeId, Rejected, Service, State, Task, object::RemovedNode, spec::escape,
+};
 use weft_proto::convert::status::{hinted, refused};
 
 /// Most candidates that an error names.
@@ -59,6 +61,17 @@ pub(crate) fn node(state: &State, text: &str, asked: Option<NodeId>) -> Result<A
         object: node,
     });
     find(&Kind { word: "node" }, text, all.collect())
+}
+
+/// A node that was removed and still holds something, in the same ways.
+pub(crate) fn removed_node(state: &State, text: &str) -> Result<Arc<RemovedNode>, Status> {
+    let all = state.removed_nodes().map(|node| Candidate {
+        id: node.id.to_string(),
+        names: vec![node.hostname.clone()],
+        live: true,
+        object: node,
+    });
+    find(&Kind { word: "removed node" }, text, all.collect())
 }
 
 /// A task by name (`web.1`; the live one counts before those of the history), by container name, ID

@@ -6,12 +6,12 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
-use weft_model::{Command, NodeId, object::NodeState, spec::Role};
+use weft_model::{Command, NodeId, spec::Role};
 use weft_proto::{
     convert::{
         node::{description_of, role},
         session::{Reports, tunnel_from_wire},
-        status::{hinted, invalid, refused},
+        status::{hinted, invalid, not_member, refused},
     },
     v1::{
         AttachForeignRequest, AttachForeignResponse, DetachForeignRequest, DetachForeignResponse,
@@ -96,19 +96,17 @@ impl DispatcherService for Api {
     }
 }
 
-/// Marks a node down at its own wish. A manager must be demoted first: its vote counts.
+/// Takes a node's word that nothing of the cluster is on it any more. A manager must be demoted first:
+/// its vote counts.
 async fn leave(manager: &Manager, id: NodeId) -> Result<(), Status> {
     let state = manager.current().await?;
-    let node = state.node(id).ok_or_else(|| Status::not_found("the node is no member"))?;
-    if node.spec.role == Role::Manager {
+    if let Some(node) = state.node(id).filter(|node| node.spec.role == Role::Manager) {
         let hint = format!("on another manager: weft node demote {}", node.description.hostname);
         let message = format!("node {} is a manager", node.description.hostname);
         return Err(hinted(Code::FailedPrecondition, message, Some(&hint)));
     }
     manager.core.sessions.close(id);
-    let message = "left the cluster".to_owned();
-    let command = Command::SetNodeState { id, state: NodeState::Down, message };
-    Ok(manager.core.write(vec![command]).await?)
+    Ok(manager.core.write(vec![Command::NodeCleared { id }]).await?)
 }
 
 fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
@@ -227,7 +225,7 @@ fn status_of(end: &SessionEnd) -> Option<Status> {
         SessionEnd::Closed => return None,
         SessionEnd::NoHello => Status::invalid_argument(end.to_string()),
         SessionEnd::Replaced { .. } => Status::aborted(end.to_string()),
-        SessionEnd::NotMember { .. } => Status::permission_denied(end.to_string()),
+        SessionEnd::NotMember { .. } => not_member(end.to_string()),
         SessionEnd::Lagging { .. } => Status::resource_exhausted(end.to_string()),
         SessionEnd::Refused(rejected) => refused(rejected),
         SessionEnd::Store(error) => write_failed(error),

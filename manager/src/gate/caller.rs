@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use weft_model::{NodeId, State, Time, spec::Role};
 use weft_proto::{
-    convert::status::hinted,
+    convert::status::{hinted, not_member},
     tls::{self, ConnectionInfo, Peer, UnixConnected},
 };
 
@@ -63,6 +63,8 @@ pub enum Caller {
     Manager(NodeId),
     /// Any other member.
     Worker(NodeId),
+    /// A node that was removed and still holds something.
+    Removed(NodeId),
     /// A program with a client certificate.
     Client(String),
     /// Somebody without a certificate.
@@ -101,6 +103,7 @@ impl Caller {
             Self::Local => "local administrator",
             Self::Manager(_) => "manager",
             Self::Worker(_) => "worker",
+            Self::Removed(_) => "removed node",
             Self::Client(_) => "client",
             Self::Anonymous => "caller without a certificate",
         }
@@ -109,7 +112,7 @@ impl Caller {
     /// The node that calls, if it is one.
     pub fn node(&self) -> Option<NodeId> {
         match self {
-            Self::Manager(node) | Self::Worker(node) => Some(*node),
+            Self::Manager(node) | Self::Worker(node) | Self::Removed(node) => Some(*node),
             Self::Local | Self::Client(_) | Self::Anonymous => None,
         }
     }
@@ -165,13 +168,17 @@ pub(super) fn judge(
     let id: NodeId = name.parse().map_err(|_| not_member())?;
     let known = state.filter(|state| state.cluster().is_some());
     let role = match known {
-        Some(state) => standing(state, id, holder, issued).ok_or_else(not_member)?,
-        None => role_of(holder),
+        Some(state) => standing(state, id, holder, issued),
+        None => Some(role_of(holder)),
     };
-    Ok(match role {
-        Role::Manager => Caller::Manager(id),
-        Role::Worker => Caller::Worker(id),
-    })
+    match role {
+        Some(Role::Manager) => Ok(Caller::Manager(id)),
+        Some(Role::Worker) => Ok(Caller::Worker(id)),
+        None if known.is_some_and(|state| state.removed_node(id).is_some()) => {
+            Ok(Caller::Removed(id))
+        }
+        None => Err(not_member()),
+    }
 }
 
 /// The role that a node's certificate counts for, or none if it is no member.
@@ -201,9 +208,7 @@ impl From<Denied> for Status {
                 (Code::Unauthenticated, "use the unix socket, or weft cluster client-cert NAME")
             }
             Denied::OtherCluster => (Code::PermissionDenied, "this address is of another cluster"),
-            Denied::NotMember { .. } => {
-                (Code::PermissionDenied, "the node was removed: weft cluster leave, then join anew")
-            }
+            Denied::NotMember { .. } => return not_member(denied.to_string()),
             Denied::NotAllowed { .. } => (Code::PermissionDenied, ""),
         };
         hinted(code, denied.to_string(), Some(hint))

@@ -17,10 +17,14 @@ impl Callers {
     pub const CLIENT: Self = Self(8);
     /// Callers without a certificate.
     pub const ANONYMOUS: Self = Self(16);
+    /// Nodes that were removed and have not yet said that nothing is left.
+    pub const REMOVED: Self = Self(32);
     /// Whoever may use the API.
     pub const API: Self = Self(Self::LOCAL.0 | Self::MANAGER.0 | Self::CLIENT.0);
     /// Every member.
     pub const NODE: Self = Self(Self::MANAGER.0 | Self::WORKER.0);
+    /// Members, and those who were.
+    pub const NODE_OR_REMOVED: Self = Self(Self::NODE.0 | Self::REMOVED.0);
     /// Members, and those who are about to prove that they are.
     pub const NODE_TO_BE: Self = Self(Self::NODE.0 | Self::ANONYMOUS.0);
     /// All that are not turned away for what they are.
@@ -34,6 +38,7 @@ impl Callers {
             Caller::Local => Self::LOCAL,
             Caller::Manager(_) => Self::MANAGER,
             Caller::Worker(_) => Self::WORKER,
+            Caller::Removed(_) => Self::REMOVED,
             Caller::Client(_) => Self::CLIENT,
             Caller::Anonymous => Self::ANONYMOUS,
         };
@@ -150,12 +155,14 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.JoinService/RenewExpiredCertificate", Callers::NODE_TO_BE, Leader),
     call("/weft.v1.RaftService/Call", Callers::MANAGER, Manager),
     stream("/weft.v1.DispatcherService/Session", Callers::NODE, Leader),
-    call("/weft.v1.DispatcherService/Leave", Callers::NODE, Leader),
+    // A node that was removed says by it that nothing of the cluster is left there.
+    call("/weft.v1.DispatcherService/Leave", Callers::NODE_OR_REMOVED, Leader),
     call("/weft.v1.DispatcherService/AttachForeign", Callers::NODE, Leader),
     call("/weft.v1.DispatcherService/ForeignReady", Callers::NODE, Leader),
     call("/weft.v1.DispatcherService/DetachForeign", Callers::NODE, Leader),
     stream("/weft.v1.AgentService/Logs", Callers::MANAGER, Node),
     call("/weft.v1.AgentService/Links", Callers::MANAGER, Node),
+    call("/weft.v1.AgentService/Doctor", Callers::LOCAL, Node),
     call("/grpc.health.v1.Health/Check", Callers::KNOWN, Node),
     stream("/grpc.health.v1.Health/Watch", Callers::KNOWN, Node),
     stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Callers::API, Node),

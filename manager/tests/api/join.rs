@@ -4,7 +4,7 @@ use tonic::Code;
 use weft_manager::ca::{join_token, new_secret, throttle::BURST};
 use weft_model::{Command, Proposal, command::Force, object::NodeState, spec::Role};
 use weft_proto::{
-    convert::node::description,
+    convert::{node::description, status::is_not_member},
     tls::{Identity, JoinToken, LiveIdentity, NodeKey, anonymous_channel},
     v1::{
         ListNodesRequest, RenewExpiredCertificateRequest, Role as WireRole, UpdateNodeRequest,
@@ -117,8 +117,9 @@ async fn a_removed_node_is_cut_off_at_once() {
     let end = tokio::time::timeout(std::time::Duration::from_secs(2), session.end()).await;
     let end = end.expect("the session goes on after the node was removed");
     assert_eq!(end.code(), Code::PermissionDenied, "{end:?}");
+    assert!(is_not_member(&end), "the node must know why: {end:?}");
     let refused_again = worker.session(&node).await.err().expect("a new session");
-    assert_eq!(refused_again.code(), Code::PermissionDenied);
+    assert!(is_not_member(&refused_again), "{refused_again:?}");
     refused(worker.renew(&node).await, Code::PermissionDenied);
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{State, expect_version, not_found};
 use crate::{
     command::{Applied, Force, NewNode},
-    id::NodeId,
-    object::{Meta, Node, NodeDescription, NodeState, Secret},
+    id::{NodeId, TaskId},
+    object::{Meta, Node, NodeDescription, NodeState, RemovedNode, Secret},
     rejected::Rejected,
     spec::{NodeSpec, Role, check_label_count},
     task_state::TaskState,
@@ -23,7 +23,7 @@ impl State {
     }
 
     pub(super) fn insert_node(&mut self, new: &NewNode) -> Result<Applied, Rejected> {
-        if self.nodes.contains_key(&new.id) {
+        if self.nodes.contains_key(&new.id) || self.removed.contains_key(&new.id) {
             let id = new.id.to_string();
             return Err(Rejected::Exists { kind: "node".to_owned(), name: id.clone(), id });
         }
@@ -40,6 +40,7 @@ impl State {
             state: NodeState::Unknown,
             since: self.now,
             message: "has not yet spoken".to_owned(),
+            left: false,
             raft_incarnation: None,
             tunnel: None,
         };
@@ -163,10 +164,15 @@ impl State {
             node.state = state;
             node.since = now;
             node.message = message.to_owned();
+            node.left = false;
         })
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId, force: Force) -> Result<Applied, Rejected> {
+        if force == Force::Yes && self.removed.contains_key(&id) {
+            self.put_out(id);
+            return Ok(Applied::of(id));
+        }
         let node = self.node(id).ok_or_else(|| not_found("node", id))?;
         let name = node.description.hostname.clone();
         if node.spec.role == Role::Manager {
@@ -186,8 +192,41 @@ impl State {
                 hint: format!("on that node: weft cluster leave; or weft node rm --force {name}"),
             });
         }
-        self.put_out(id);
+        if force == Force::Yes || node.left {
+            self.put_out(id);
+        } else {
+            self.put_out_unseen(id);
+        }
         Ok(Applied::of(id))
+    }
+
+    /// Nothing of the cluster is left on a node, as it says itself.
+    pub(super) fn node_cleared(&mut self, id: NodeId) -> Result<Applied, Rejected> {
+        if self.removed.contains_key(&id) {
+            self.put_out(id);
+            return Ok(Applied::of(id));
+        }
+        self.set_node_state(id, NodeState::Down, "left the cluster")?;
+        self.change_node(id, |node| node.left = true)
+    }
+
+    /// Puts a node out of which nobody knows what still runs there: its addresses stay held.
+    fn put_out_unseen(&mut self, id: NodeId) {
+        let Some(node) = self.node(id).cloned() else { return };
+        self.nodes.remove_mut(&id);
+        let tasks: Vec<_> = self.tasks_on(id).map(|task| task.id).collect();
+        tasks.into_iter().for_each(|task| self.orphan(task));
+        if self.addresses_held_at(id) == 0 {
+            return self.put_out(id);
+        }
+        let removed = RemovedNode {
+            id,
+            hostname: node.description.hostname.clone(),
+            address: node.description.address,
+            data_path: node.description.data_path,
+            since: self.now,
+        };
+        self.removed.insert_mut(id, Arc::new(removed));
     }
 
     /// A machine that left, or was made anew, and joins again finds its former self down: that one
@@ -200,13 +239,19 @@ impl State {
             .filter(|node| node.description.address == new.address)
             .map(|node| node.id)
             .collect();
-        departed.into_iter().for_each(|id| self.put_out(id));
+        let removed: Vec<_> = self
+            .removed_nodes()
+            .filter(|node| node.data_path == new.data_path && node.address == new.address)
+            .map(|node| node.id)
+            .collect();
+        departed.into_iter().chain(removed).for_each(|id| self.put_out(id));
     }
 
     fn put_out(&mut self, id: NodeId) {
         self.orphan_tasks(id);
         self.free_foreigners_of(id);
         self.nodes.remove_mut(&id);
+        self.removed.remove_mut(&id);
     }
 
     /// The tasks of a node that is gone for good: whatever they held is free.
@@ -214,15 +259,19 @@ impl State {
         let tasks: Vec<_> = self.tasks_on(node).map(|task| task.id).collect();
         for id in tasks {
             self.release(id);
-            let now = self.now;
-            self.change_task(id, |task| {
-                if !task.status.state.is_final() {
-                    task.status.state = TaskState::Orphaned;
-                    task.status.since = now;
-                    task.status.message = "its node was removed".to_owned();
-                }
-            });
+            self.orphan(id);
         }
+    }
+
+    fn orphan(&mut self, id: TaskId) {
+        let now = self.now;
+        self.change_task(id, |task| {
+            if !task.status.state.is_final() {
+                task.status.state = TaskState::Orphaned;
+                task.status.since = now;
+                task.status.message = "its node was removed".to_owned();
+            }
+        });
     }
 
     fn managers(&self) -> usize {

@@ -5,6 +5,9 @@ use weft_model::{Rejected, spec::Invalid};
 
 /// The metadata entry with the hint, UTF-8.
 pub const HINT: &str = "weft-hint-bin";
+/// The metadata entry with the kind of a refusal that programs must know from others.
+const REFUSED: &str = "weft-refused";
+const NOT_MEMBER: &str = "not-member";
 
 /// A status with a hint, if there is one.
 pub fn hinted(code: Code, message: impl Into<String>, hint: Option<&str>) -> Status {
@@ -19,6 +22,20 @@ pub fn hinted(code: Code, message: impl Into<String>, hint: Option<&str>) -> Sta
 pub fn hint_of(status: &Status) -> Option<String> {
     let value = status.metadata().get_bin(HINT)?.to_bytes().ok()?;
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// The caller's node is no member of the cluster: it was removed.
+pub fn not_member(message: impl Into<String>) -> Status {
+    let hint = "the node was removed: weft cluster leave, then join anew";
+    let mut status = hinted(Code::PermissionDenied, message, Some(hint));
+    status.metadata_mut().insert(REFUSED, MetadataValue::from_static(NOT_MEMBER));
+    status
+}
+
+/// Whether a manager has said that the caller's node is no member.
+pub fn is_not_member(status: &Status) -> bool {
+    let reason = status.metadata().get(REFUSED);
+    status.code() == Code::PermissionDenied && reason.is_some_and(|reason| reason == NOT_MEMBER)
 }
 
 /// A refusal of the state.

@@ -14,7 +14,7 @@ use weft_manager::{
     dispatcher::{FromWorker, Hello, ToWorker, Welcome},
 };
 use weft_model::{Assignments, NodeId};
-use weft_worker::session::{Dial, FromManager, Pipe, QUEUE, ToManager};
+use weft_worker::session::{Dial, Ended, FromManager, Pipe, QUEUE, ToManager};
 
 use super::{
     clock::{SimClock, millis},
@@ -33,7 +33,7 @@ const OPENING: Duration = Duration::from_secs(5);
 pub(super) struct Links(Arc<Mutex<BTreeMap<u64, Link>>>, Net, SimClock);
 
 /// What goes to a worker: a message, or why there are no more.
-type Down = Result<FromManager, String>;
+type Down = Result<FromManager, Ended>;
 
 struct Link {
     worker: HostId,
@@ -170,7 +170,7 @@ impl Links {
                         Some(message) = from_desk.recv() => self.down(link, Ok(to_worker(message))),
                     }
                 };
-                self.down(link, Err(ended.to_string()));
+                self.down(link, Err(ended.to_string().into()));
             }
             Some(host) if hops == 0 => {
                 net.send(own, host, Parcel::Open { call, link, node, hops: 1 });
@@ -237,7 +237,7 @@ impl Link {
     fn breaks(&mut self, why: &str) {
         if let Some(end) = &self.down.end {
             // A full queue ends without a reason.
-            let _ = end.try_send(Err(why.to_owned()));
+            let _ = end.try_send(Err(why.to_owned().into()));
         }
     }
 }
@@ -251,8 +251,9 @@ pub(super) struct Dialler {
 }
 
 impl Dial for Dialler {
-    async fn dial(&mut self, manager: SocketAddr) -> Result<Pipe, String> {
-        let to = super::host_at(&manager.to_string()).ok_or("nobody has this address")?;
+    async fn dial(&mut self, manager: SocketAddr) -> Result<Pipe, Ended> {
+        let to = super::host_at(&manager.to_string());
+        let to = to.ok_or_else(|| "nobody has this address".to_owned())?;
         let (to_worker, down) = mpsc::channel(QUEUE);
         let link = self.links.open((self.host, self.told.clone()), to, to_worker);
         let (net, node) = (&self.links.1, self.node);
@@ -261,7 +262,7 @@ impl Dial for Dialler {
             Some(Answer::Taken) => {}
             other => {
                 self.links.lock().remove(&link);
-                return Err(format!("{manager} does not take a session: {other:?}"));
+                return Err(format!("{manager} does not take a session: {other:?}").into());
             }
         }
         let (up, mut outgoing) = mpsc::channel(QUEUE);

@@ -17,7 +17,7 @@ use weft_proto::{
     },
 };
 
-use super::{Dial, FromManager, Pipe, QUEUE, ToManager};
+use super::{Dial, Ended, FromManager, Pipe, QUEUE, ToManager};
 
 /// Largest message: the complete assignments of a node with thousands of members on its networks.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -35,33 +35,35 @@ impl GrpcDial {
 }
 
 impl Dial for GrpcDial {
-    async fn dial(&mut self, manager: SocketAddr) -> Result<Pipe, String> {
+    async fn dial(&mut self, manager: SocketAddr) -> Result<Pipe, Ended> {
         let address: HostPort = manager.to_string().parse().map_err(|e| format!("{e}"))?;
         let mut client = DispatcherServiceClient::new(channel(&self.identity, &address))
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (up, outgoing) = mpsc::channel(QUEUE);
         let (to_worker, down) = mpsc::channel(QUEUE);
         let requests = ReceiverStream::new(outgoing).map(request);
-        let mut responses = client
-            .session(requests)
-            .await
-            .map_err(|status| format!("manager {manager}: {}", status.message()))?
-            .into_inner();
+        let mut responses =
+            client.session(requests).await.map_err(|status| ended(manager, &status))?.into_inner();
         tokio::spawn(async move {
             loop {
                 let message = match responses.message().await {
-                    Ok(Some(message)) => response(message),
+                    Ok(Some(message)) => response(message).map_err(Ended::from),
                     Ok(None) => return,
-                    Err(status) => Err(format!("manager {manager}: {}", status.message())),
+                    Err(status) => Err(ended(manager, &status)),
                 };
-                let ended = message.is_err();
-                if to_worker.send(message).await.is_err() || ended {
+                let last = message.is_err();
+                if to_worker.send(message).await.is_err() || last {
                     return;
                 }
             }
         });
         Ok(Pipe { up, down })
     }
+}
+
+fn ended(manager: SocketAddr, status: &tonic::Status) -> Ended {
+    let why = format!("manager {manager}: {}", status.message());
+    Ended { why, removed: convert::status::is_not_member(status) }
 }
 
 fn request(message: ToManager) -> SessionRequest {
