@@ -9,7 +9,7 @@ UNIT_DIR ?= /etc/systemd/system
 # A second copy of the checkout may run its own demo beside the first: see deploy/demo/demo.sh.
 DEMO := deploy/demo/demo.sh
 
-.PHONY: help setup setup-lab build demo demo-shell demo-down lab-vms lab-shell test check fix bench soak install uninstall
+.PHONY: help setup setup-lab build demo demo-shell demo-down lab-vms lab-shell test check fix bench soak fuzz install uninstall
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: setup ## Formatting, lints and the arrows between the crates; writes noth
 fix: ## Format, and apply the lints' own corrections
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
+
+fuzz: setup ## Fuzz the readers of foreign bytes (FUZZ_SECONDS=60 each, TARGET=name for one)
+	@deploy/fuzz.sh
 
 bench: setup ## Measure, and write docs/benchmarks.md
 	@deploy/bench.sh
