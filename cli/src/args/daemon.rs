@@ -29,7 +29,7 @@ pub struct DaemonArgs {
     /// Where other nodes and clients connect [default: 0.0.0.0:2377]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen_addr: Option<SocketAddr>,
-    /// Where metrics are to be served; this version serves none
+    /// Serve metrics for Prometheus here, at /metrics; without it none are served
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_addr: Option<SocketAddr>,
     /// What is logged: error, warn, info, debug, trace, or a filter [default: info]

@@ -2,14 +2,15 @@
 //!
 //! Reading order: [`settings`] is what it was told, [`lock`] keeps it the only one, [`membership`] is
 //! what it remembers of its cluster, [`node`] is the running whole, [`lifecycle`] takes it into a
-//! cluster and out, [`roles`] makes it a manager and a worker again, [`serve`] listens, and
-//! [`cluster_service`] takes the user's words.
+//! cluster and out, [`roles`] makes it a manager and a worker again, [`serve`] listens,
+//! [`cluster_service`] takes the user's words, and [`metrics`] shows how it does.
 
 mod addresses;
 mod cluster_service;
 mod lifecycle;
 mod lock;
 mod membership;
+mod metrics;
 mod node;
 mod refusal;
 mod removed;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use settings::Settings;
 
+use tokio_util::task::AbortOnDropHandle;
 use weft_worker::worker::StartError;
 
 use crate::args::DaemonArgs;
@@ -39,14 +41,17 @@ use node::Node;
 pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let settings = Settings::new(args)?;
     settings.start_log()?;
-    if let Some(address) = settings.metrics {
-        tracing::warn!(%address, "this version serves no metrics: --metrics-addr has no effect");
-    }
     let _only = lock::take(&settings).await?;
+    let metrics = match settings.metrics {
+        Some(address) => Some(metrics::bind(address).await?),
+        None => None,
+    };
     let node = Node::start(settings).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let unix = serve::unix(&node)?;
+    let shown = metrics.map(|listener| metrics::serve(listener, Arc::downgrade(&node)));
+    let shown = shown.map(|shown| AbortOnDropHandle::new(tokio::spawn(shown)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
     let reason = tokio::select! {
         _ = terminate.recv() => Ended::Told,
@@ -54,6 +59,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<()> {
         ended = unix.run() => Ended::Failed(ended.err().map(|error| error.to_string())),
         fatal = node.fatal() => Ended::Fatal(fatal),
     };
+    drop(shown);
     node.shutdown().await;
     match reason {
         Ended::Told => Ok(()),

@@ -39,6 +39,7 @@ struct File {
     run_dir: Option<PathBuf>,
     node_name: Option<String>,
     listen_addr: Option<SocketAddr>,
+    metrics_addr: Option<SocketAddr>,
     log_level: Option<String>,
     log_format: Option<String>,
     // What new networks and containers of this node get: texts that are read as the flags are.
@@ -73,7 +74,7 @@ pub struct Settings {
     pub node_name: Option<String>,
     /// Where nodes and clients connect.
     pub listen: SocketAddr,
-    /// Where metrics were asked for; this version serves none, and says so.
+    /// Where metrics are served; nowhere unless it was said.
     pub metrics: Option<SocketAddr>,
     /// What new networks and containers of this node get when nothing else is said.
     pub network: NetworkDefaults,
@@ -99,7 +100,7 @@ impl Settings {
                 Some(listen) => listen,
                 None => LISTEN.parse().context("the default listen address")?,
             },
-            metrics: args.metrics_addr,
+            metrics: args.metrics_addr.or(file.metrics_addr),
             network,
             wireguard: wireguard(args.wireguard, file.wireguard.as_deref())?,
             log_level: args.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
