@@ -14,6 +14,7 @@ mod epoll;
 mod init;
 mod log;
 mod net;
+mod pipe;
 mod proxy;
 mod reactor;
 mod serve;

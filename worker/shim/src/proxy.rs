@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::epoll::{Epoll, READ};
+use crate::pipe::Pipes;
 use crate::tcp::Pair;
 use crate::udp::Flows;
 
@@ -43,6 +44,7 @@ pub struct Proxy {
     ports: BTreeMap<Key, Port>,
     keys: BTreeMap<u64, Key>,
     pairs: BTreeMap<u64, Pair>,
+    pipes: Pipes,
     flows: Flows,
     /// TCP ports that wait for connections.
     listening: Epoll,
@@ -57,6 +59,7 @@ impl Proxy {
             ports: BTreeMap::new(),
             keys: BTreeMap::new(),
             pairs: BTreeMap::new(),
+            pipes: Pipes::default(),
             flows: Flows::default(),
             listening: Epoll::new()?,
             moving: Epoll::new()?,
@@ -138,7 +141,7 @@ impl Proxy {
                 let Ok(pair) = Pair::new(client, port.target) else { continue };
                 let token = draw(&mut self.next);
                 self.pairs.insert(token, pair);
-                keep_going(&mut self.pairs, &self.moving, token);
+                keep_going(&mut self.pairs, &mut self.pipes, &self.moving, token);
             }
         }
     }
@@ -149,7 +152,7 @@ impl Proxy {
             // An odd one is the other end of the connection before it.
             let pair = token & !1;
             if self.pairs.contains_key(&pair) {
-                keep_going(&mut self.pairs, &self.moving, pair);
+                keep_going(&mut self.pairs, &mut self.pipes, &self.moving, pair);
                 continue;
             }
             let port = self.flows.port(token).unwrap_or(token);
@@ -179,9 +182,9 @@ fn draw(next: &mut u64) -> u64 {
     *next
 }
 
-fn keep_going(pairs: &mut BTreeMap<u64, Pair>, epoll: &Epoll, token: u64) {
+fn keep_going(pairs: &mut BTreeMap<u64, Pair>, pipes: &mut Pipes, epoll: &Epoll, token: u64) {
     let Some(pair) = pairs.get_mut(&token) else { return };
-    let going = pair.turn().unwrap_or(false) && pair.wait(epoll, token).is_ok();
+    let going = pair.turn(pipes).unwrap_or(false) && pair.wait(epoll, token).is_ok();
     if !going {
         pairs.remove(&token);
     }

@@ -1,15 +1,13 @@
 //! One connection to a published port, and the one it leads to.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::epoll::{Epoll, READ, WRITE};
+use crate::pipe::{Pipe, Pipes};
 use crate::sys;
 
-/// Bytes moved at once, and held at most for an end that does not take them: below this the calls cost
-/// more than the copying.
-const CHUNK: usize = 64 << 10;
 /// Chunks moved one way before others get their turn.
 const CHUNKS: usize = 4;
 
@@ -17,7 +15,7 @@ const CHUNKS: usize = 4;
 struct End {
     socket: TcpStream,
     /// What the other end has said and this one has not taken.
-    pending: Vec<u8>,
+    pending: Option<Pipe>,
     /// It says no more.
     read_ended: bool,
     /// It was told that no more comes.
@@ -30,33 +28,41 @@ impl End {
         socket.set_nonblocking(true)?;
         // Whoever is behind it decides what goes together.
         socket.set_nodelay(true)?;
-        Ok(Self { socket, pending: Vec::new(), read_ended: false, write_ended: false, interest: 0 })
+        Ok(Self { socket, pending: None, read_ended: false, write_ended: false, interest: 0 })
     }
 
     /// `false` if there is still something pending.
-    fn flush(&mut self) -> io::Result<bool> {
-        while !self.pending.is_empty() {
-            match self.socket.write(&self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
+    fn flush(&mut self, pipes: &mut Pipes) -> io::Result<bool> {
+        while let Some(mut pipe) = self.pending.take() {
+            let drained = pipe.drain(self.socket.as_raw_fd());
+            match pipe.is_empty() {
+                true => pipes.put(pipe),
+                false => self.pending = Some(pipe),
+            }
+            match drained {
+                Ok(()) => {}
                 Err(error) if sys::is_for_later(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        self.pending = Vec::new();
         Ok(true)
     }
 
-    /// Gives it something while nothing is pending; what it does not take becomes pending.
-    fn give(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.socket.write(bytes) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(error) if sys::is_for_later(&error) => break,
-                Err(error) => return Err(error),
-            }
+    /// Takes what the other end has said; `false` if that is nothing for now. To be called while
+    /// nothing is pending.
+    fn take(&mut self, from: &mut End, pipes: &mut Pipes) -> io::Result<bool> {
+        let mut pipe = pipes.take()?;
+        let filled = pipe.fill(from.socket.as_raw_fd());
+        match pipe.is_empty() {
+            true => pipes.put(pipe),
+            false => self.pending = Some(pipe),
         }
-        self.pending.extend_from_slice(bytes);
-        Ok(())
+        match filled {
+            Ok(n) => from.read_ended = n == 0,
+            Err(error) if sys::is_for_later(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
     }
 }
 
@@ -77,7 +83,7 @@ impl Pair {
     ///
     /// # Errors
     /// When an end is lost: both are to be closed.
-    pub fn turn(&mut self) -> io::Result<bool> {
+    pub fn turn(&mut self, pipes: &mut Pipes) -> io::Result<bool> {
         if !self.connected {
             match connecting(&self.ends[1].socket)? {
                 true => self.connected = true,
@@ -85,8 +91,8 @@ impl Pair {
             }
         }
         let [a, b] = &mut self.ends;
-        carry(a, b)?;
-        carry(b, a)?;
+        carry(a, b, pipes)?;
+        carry(b, a, pipes)?;
         Ok(!(a.write_ended && b.write_ended))
     }
 
@@ -104,25 +110,18 @@ impl Pair {
 
 /// An end is only waited for while it has something to do: one that is closed is always ready.
 fn interest(own: &End, other: &End) -> u32 {
-    let reading = !own.read_ended && other.pending.is_empty();
+    let reading = !own.read_ended && other.pending.is_none();
     let read = if reading { READ } else { 0 };
-    if own.pending.is_empty() { read } else { read | WRITE }
+    if own.pending.is_none() { read } else { read | WRITE }
 }
 
-fn carry(from: &mut End, to: &mut End) -> io::Result<()> {
-    let mut buffer = [0u8; CHUNK];
+fn carry(from: &mut End, to: &mut End, pipes: &mut Pipes) -> io::Result<()> {
     for _ in 0..CHUNKS {
-        if !to.flush()? || from.read_ended {
+        if !to.flush(pipes)? || from.read_ended || !to.take(from, pipes)? {
             break;
         }
-        match from.socket.read(&mut buffer) {
-            Ok(0) => from.read_ended = true,
-            Ok(n) => to.give(&buffer[..n])?,
-            Err(error) if sys::is_for_later(&error) => break,
-            Err(error) => return Err(error),
-        }
     }
-    if to.flush()? && from.read_ended && !to.write_ended {
+    if to.flush(pipes)? && from.read_ended && !to.write_ended {
         to.socket.shutdown(Shutdown::Write)?;
         to.write_ended = true;
     }
