@@ -85,6 +85,13 @@ fn every_command_line_of_the_contract_is_understood() {
         "service update --image x --args 'sleep 5' --replicas 2 --env-add A=1 --env-rm B --network-add \
          blue --network-rm green --constraint-add node.role==worker --label-add a=b --force web",
         "service update --rollback web",
+        "service create --health-cmd 'wget -q localhost' --health-interval 5s --health-timeout 2s \
+         --health-retries 3 --health-start-period 10s rootfs:/ sleep 1000",
+        "service create --no-healthcheck rootfs:/ sleep 1000",
+        "service update --cap-add NET_ADMIN --cap-drop CHOWN --init --read-only=false --stop-signal INT \
+         --sysctl-add net.ipv4.ip_forward=0 --sysctl-rm net.core.somaxconn --health-cmd true \
+         --health-interval 5s web",
+        "service update --no-healthcheck web",
         "service scale web=5 db=1",
         "service rollback web",
         "service logs -f --tail 10 --since 10m -t web",
@@ -189,7 +196,15 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         ("service create --network blue,foo=bar x", "expected NET,alias=NAME"),
         ("service create --mode foo x", "expected replicated or global"),
         ("service create --endpoint-mode foo x", "possible values: vip, dnsrr"),
+        ("service create --health-interval 5 x", "missing unit"),
+        ("service create --health-retries -1 x", "--health-retries"),
+        ("service create --health-cmd true --no-healthcheck x", "cannot be used with"),
+        ("service update --read-only=maybe web", "--read-only"),
+        ("service update --stop-signal NONE web", "--stop-signal"),
+        ("service update --sysctl-add x web", "expected K=V"),
         ("service scale web", "expected SERVICE=N"),
+        ("attach --detach-keys ab web", "expected keys such as ctrl-p,ctrl-q"),
+        ("start -ai --detach-keys , web", "expected keys such as ctrl-p,ctrl-q"),
         ("service update web --env-ad A=1", "a similar argument exists: '--env-add'"),
         ("cluster join m1:2377", "required arguments were not provided: --token"),
         ("cluster join --token x m1:0", "the port must be from 1 to 65535"),
@@ -216,7 +231,14 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
 
 #[test]
 fn wrong_usage_of_what_runs_a_command_is_125() {
-    for line in ["run", "run --bogus x", "run -p x y", "exec", "container exec --bogus x y"] {
+    for line in [
+        "run",
+        "run --bogus x",
+        "run -p x y",
+        "run -it --detach-keys ctrl-1 rootfs:/ sh",
+        "exec",
+        "container exec --bogus x y",
+    ] {
         let (code, found) = refused(line);
         assert_eq!(code, 125, "{line}: {found}");
     }
@@ -235,10 +257,13 @@ fn what_docker_has_and_we_have_not_is_125() {
         ("service create --secret=x nginx", "unsupported: --secret"),
         ("service create -p 80:80 nginx", "unsupported: -p"),
         ("service create --publish 80:80 nginx", "unsupported: --publish"),
-        ("service create --health-cmd true nginx", "unsupported: --health-cmd"),
+        ("service create --health-start-interval 1s nginx", "unsupported: --health-start-interval"),
+        ("service update --secret-add x web", "unsupported: --secret-add"),
         ("service update --publish-add 80:80 web", "unsupported: --publish-add"),
         ("service create --mount type=volume,target=/x x", "unsupported: type=volume"),
         ("network create --ipam-driver x n", "unsupported: --ipam-driver"),
+        ("daemon --ipv6", "unsupported: --ipv6"),
+        ("daemon --fixed-cidr-v6 fd00::/64", "unsupported: --fixed-cidr-v6"),
         ("cluster init --autolock", "unsupported: --autolock"),
         ("exec --privileged c ls", "unsupported: --privileged"),
         ("ps -s", "unsupported: -s"),

@@ -254,6 +254,7 @@ async fn reports_are_acknowledged_when_written_and_old_news_is_not_written() {
         exit_code: None,
         pid: 1,
         released: false,
+        unhealthy: false,
     };
     for number in 1..=3 {
         let reports = Reports { number, reports: vec![report.clone()] };

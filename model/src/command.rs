@@ -169,6 +169,9 @@ pub struct TaskReport {
     pub pid: u32,
     /// Nothing of it is left on the node: its addresses are free.
     pub released: bool,
+    /// Its health check has failed too often: it is about to end.
+    #[serde(default)]
+    pub unhealthy: bool,
 }
 
 /// What brought a new spec.

@@ -437,6 +437,9 @@ pub struct TaskStatus {
     pub exit_code: Option<i32>,
     /// Of the container's first process, on its node.
     pub pid: u32,
+    /// Its health check has failed too often: nobody is to find it, and it is about to end.
+    #[serde(default)]
+    pub unhealthy: bool,
 }
 
 /// One container.

@@ -299,6 +299,7 @@ impl State {
             Holder::Task(task) => self.task(task).is_some_and(|task| {
                 task.is_live()
                     && task.status.state == crate::TaskState::Running
+                    && !task.status.unhealthy
                     && task.node.is_some_and(in_touch)
             }),
             Holder::Foreign(id) => {

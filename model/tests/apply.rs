@@ -293,7 +293,8 @@ fn tries() -> impl Strategy<Value = Try> {
             task: task(id),
             desired: if remove { Desired::Remove } else { Desired::Shutdown },
         }),
-        (few(), 0u8..12, task_states, any::<bool>()).prop_map(|(on, id, state, released)| {
+        (few(), 0u8..12, task_states, any::<[bool; 2]>()).prop_map(|(on, id, state, flags)| {
+            let [released, unhealthy] = flags;
             let report = TaskReport {
                 task: task(id),
                 state,
@@ -302,6 +303,7 @@ fn tries() -> impl Strategy<Value = Try> {
                 exit_code: None,
                 pid: 1,
                 released,
+                unhealthy,
             };
             Command::Report { node: node(on), reports: vec![report] }
         }),

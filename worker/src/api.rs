@@ -31,6 +31,7 @@ pub use networks::Networks;
 
 use crate::{
     container::{Found, Runtime},
+    health::HealthBook,
     local::Local,
     plumbing::Assigned,
     tunnel::Links,
@@ -48,6 +49,8 @@ pub struct Sources {
     pub state_dir: PathBuf,
     /// The node's own containers and networks; none over a machine that has none.
     pub local: Option<Arc<Local>>,
+    /// How well the tasks' containers are.
+    pub health: Arc<HealthBook>,
     /// The encrypted links; none over a machine that has none.
     pub links: Option<Links>,
 }
@@ -59,6 +62,7 @@ impl From<&Worker> for Sources {
             assigned: worker.assigned(),
             state_dir: worker.state_dir().to_owned(),
             local: worker.local(),
+            health: worker.health(),
             links: worker.links(),
         }
     }

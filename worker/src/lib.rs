@@ -17,6 +17,7 @@ pub mod facts;
 pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod local;
 pub mod memory;
 pub mod metrics;

@@ -86,6 +86,7 @@ mod tests {
             exit_code: None,
             pid: 0,
             released: false,
+            unhealthy: false,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod driver;
 mod make;
+mod unwell;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -17,6 +18,7 @@ use weft_model::{Task, TaskId, object::Holder};
 use crate::{
     container::{Found, Phase, Runtime},
     desired::{LocalSandbox, Sorted},
+    health::HealthBook,
     plumbing::{Assigned, Plumbed, Plumbing, Resolving, Source},
     report::ReportBook,
 };
@@ -34,6 +36,8 @@ pub struct Context {
     pub names: Arc<weft_dns::Server>,
     /// Where what they see goes.
     pub reports: Arc<ReportBook>,
+    /// How well the containers are.
+    pub health: Arc<HealthBook>,
     /// What this node is told.
     pub assigned: watch::Receiver<Assigned>,
 }

@@ -17,6 +17,7 @@ use crate::{
     attach::{self, Book, BookError, Ground, Keeper, LiveGround},
     cache::Cache,
     container::{self, Embedded, EmbeddedConfig, Holders, Runtime},
+    health::HealthBook,
     local::{self, Defaults, Local},
     plumbing::{Assigned, HostKernel, LiveKernel, Plumbing, Source, Standing},
     report::ReportBook,
@@ -188,8 +189,9 @@ impl Worker {
         let plumbing =
             Plumbing::start(kernel, told.clone(), of_own, keys.end(), Arc::clone(&names), adopted);
         let reports = Arc::new(ReportBook::default());
+        let health = Arc::default();
         let context =
-            Arc::new(Context { runtime, plumbing, names, reports, assigned: told.clone() });
+            Arc::new(Context { runtime, plumbing, names, reports, health, assigned: told.clone() });
         let local = own.map(|own| own.into_local(Arc::clone(&context), Arc::clone(&ground)));
         let keeper = Keeper::new(book, ground, &context, local.clone());
         let mut running = JoinSet::new();
@@ -356,6 +358,11 @@ impl Worker {
     }
 
     /// What carries the encrypted links of this node.
+    /// How well the containers of tasks are.
+    pub fn health(&self) -> Arc<HealthBook> {
+        Arc::clone(&self.context.health)
+    }
+
     pub fn carrier(&self) -> Choice {
         self.keys.end().borrow().choice.clone()
     }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use super::{Helped, ListArgs, run, values};
+use crate::commands::escape::Keys;
 
 /// What is done to containers: the same words with and without `container` before them.
 #[derive(Debug, Subcommand)]
@@ -70,7 +71,7 @@ pub struct ContainerAttachArgs {
 }
 
 /// How somebody looks at a container that runs.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct AttachFlags {
     /// Do not pass standard input on
     #[arg(long)]
@@ -79,6 +80,9 @@ pub struct AttachFlags {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_value = "true", default_missing_value = "true")]
     pub sig_proxy: bool,
+    /// Keys that leave the terminal and let the command go on
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: Keys,
 }
 
 #[derive(Debug, Args)]

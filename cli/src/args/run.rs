@@ -6,6 +6,7 @@ use clap::Args;
 use weft_proto::v1;
 
 use super::values::{self, run as parts};
+use crate::commands::escape::Keys;
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -16,6 +17,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
           require_equals = true, default_value = "true", default_missing_value = "true")]
     pub sig_proxy: bool,
+    /// Keys that leave the terminal and let the command go on
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: Keys,
     #[command(flatten)]
     pub spec: SpecArgs,
 }
@@ -197,16 +201,16 @@ pub struct RightsFlags {
     pub sysctl: Vec<(String, String)>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Health")]
 pub struct HealthFlags {
     /// Line of shell that fails while the container is not well
     #[arg(long, value_name = "COMMAND")]
     pub health_cmd: Option<String>,
-    /// Between two checks [default: 30s]
+    /// Between two checks [default: 30s, of services 5s]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub health_interval: Option<Duration>,
-    /// How long one check may take [default: 30s]
+    /// How long one check may take [default: 30s, of services 2s]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub health_timeout: Option<Duration>,
     /// Failures in a row until it is unhealthy [default: 3]
@@ -228,6 +232,9 @@ pub struct StartArgs {
     /// Pass standard input on to the command
     #[arg(short, long)]
     pub interactive: bool,
+    /// Keys that leave the terminal and let the command go on
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: Keys,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }

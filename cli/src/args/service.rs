@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use weft_proto::v1;
 
-use super::{ListArgs, container::LogFlags, values};
+use super::{ListArgs, container::LogFlags, run::HealthFlags, values};
 
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
@@ -197,6 +197,8 @@ pub struct ServiceCreateArgs {
     pub settings: Settings,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub health: HealthFlags,
     /// Image, then the command and its arguments
     // One list, so that everything behind the image belongs to the command, flags too.
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
@@ -263,8 +265,31 @@ pub struct ServiceUpdateArgs {
     pub container_label_add: Vec<(String, String)>,
     #[arg(long, value_name = "K")]
     pub container_label_rm: Vec<String>,
+    #[arg(long, value_name = "K=V", value_parser = values::key_value)]
+    pub sysctl_add: Vec<(String, String)>,
+    #[arg(long, value_name = "K")]
+    pub sysctl_rm: Vec<String>,
+    /// Capability over the usual ones, ALL, or RESET for none of those added so far
+    #[arg(long, value_name = "CAP")]
+    pub cap_add: Vec<String>,
+    /// Capability to be without, ALL, or RESET for none of those dropped so far
+    #[arg(long, value_name = "CAP")]
+    pub cap_drop: Vec<String>,
+    /// Run the command under a small init that passes signals on and reaps
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL")]
+    pub init: Option<bool>,
+    /// The root file system cannot be written
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL")]
+    pub read_only: Option<bool>,
+    /// Signal that ends the command: name or number
+    #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
+    pub stop_signal: Option<u32>,
     #[command(flatten)]
     pub wait: WaitArgs,
+    #[command(flatten)]
+    pub health: HealthFlags,
     pub service: String,
 }
 

@@ -10,35 +10,32 @@ const FLAGS: &[(&str, &str)] = &[
     ),
     ("cluster join", "listen-addr"),
     ("cluster update", "autolock dispatcher-heartbeat external-ca max-snapshots snapshot-interval"),
+    ("daemon", "default-gateway default-gateway-v6 fixed-cidr-v6 ip-masq ip6tables iptables ipv6"),
     ("network create", "config-from config-only ipam-driver ipam-opt ipv4"),
     ("network prune", "filter"),
     (
         "service create",
         "publish p config credential-spec entrypoint env-file generic-resource group \
-         health-cmd health-interval health-retries health-start-interval health-start-period \
-         health-timeout isolation log-driver log-opt max-concurrent no-healthcheck \
-         no-resolve-image oom-score-adj reserve-cpu reserve-memory rollback-delay \
-         rollback-failure-action rollback-max-failure-ratio rollback-monitor rollback-order \
-         rollback-parallelism secret tty t ulimit update-max-failure-ratio \
-         update-monitor with-registry-auth runtime",
+         health-start-interval isolation log-driver log-opt max-concurrent no-resolve-image \
+         oom-score-adj reserve-cpu reserve-memory rollback-delay rollback-failure-action \
+         rollback-max-failure-ratio rollback-monitor rollback-order rollback-parallelism secret tty \
+         t ulimit update-max-failure-ratio update-monitor with-registry-auth runtime",
     ),
     (
         "service update",
-        "publish-add publish-rm cap-add cap-drop config-add config-rm credential-spec entrypoint \
-         generic-resource-add generic-resource-rm group-add group-rm health-cmd health-interval \
-         health-retries health-start-interval health-start-period health-timeout init isolation \
-         log-driver log-opt max-concurrent no-healthcheck no-resolve-image oom-score-adj read-only \
-         reserve-cpu reserve-memory rollback-delay rollback-failure-action \
-         rollback-max-failure-ratio rollback-monitor rollback-order rollback-parallelism secret-add \
-         secret-rm stop-signal sysctl-add sysctl-rm tty t ulimit-add ulimit-rm \
-         update-max-failure-ratio update-monitor with-registry-auth",
+        "publish-add publish-rm config-add config-rm credential-spec entrypoint \
+         generic-resource-add generic-resource-rm group-add group-rm health-start-interval \
+         isolation log-driver log-opt max-concurrent no-resolve-image oom-score-adj reserve-cpu \
+         reserve-memory rollback-delay rollback-failure-action rollback-max-failure-ratio \
+         rollback-monitor rollback-order rollback-parallelism secret-add secret-rm tty t \
+         ulimit-add ulimit-rm update-max-failure-ratio update-monitor with-registry-auth",
     ),
-    ("attach", "tap detach-keys"),
+    ("attach", "tap"),
     ("service logs", "details"),
     (
         "run",
         "annotation attach a blkio-weight blkio-weight-device cgroup-parent cgroupns cpu-period \
-         cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares c cpuset-cpus cpuset-mems detach-keys \
+         cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares c cpuset-cpus cpuset-mems \
          device device-cgroup-rule device-read-bps device-read-iops device-write-bps \
          device-write-iops disable-content-trust domainname gpus group-add health-start-interval \
          ipc isolation kernel-memory link-local-ip log-driver log-opt memory-reservation \
@@ -57,7 +54,7 @@ const FLAGS: &[(&str, &str)] = &[
          security-opt shm-size storage-opt ulimit use-api-socket userns uts volume-driver \
          volumes-from",
     ),
-    ("start", "checkpoint checkpoint-dir detach-keys"),
+    ("start", "checkpoint checkpoint-dir"),
     ("restart", "signal s"),
     ("rm", "link l"),
     ("system prune", "filter volumes"),

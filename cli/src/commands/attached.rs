@@ -13,7 +13,8 @@ use weft_proto::v1::{
 
 use super::{
     Context,
-    input::{self, Event, Signals},
+    escape::{Escape, Keys},
+    input::{self, Event, Leaving, Signals},
     terminal::{self, Raw},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
 const QUEUE: usize = 16;
 
 /// What is carried between the user and the command.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Streams {
     /// Standard input.
     pub stdin: bool,
@@ -34,6 +35,27 @@ pub struct Streams {
     pub tty: bool,
     /// Signals that come here are sent on.
     pub signals: bool,
+    /// What leaves a terminal without ending the command.
+    pub keys: Keys,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With the command, which had this exit code.
+    Exit(u8),
+    /// The user has left; the command goes on.
+    Left,
+}
+
+impl Ended {
+    /// What the command line ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Exit(code) => code,
+            Self::Left => 0,
+        }
+    }
 }
 
 /// A terminal for the command and standard input as its keyboard need a terminal here.
@@ -99,17 +121,25 @@ pub async fn open<'a>(
 }
 
 impl Session<'_> {
-    /// Carries until the command has ended; gives its exit code.
-    pub async fn carry(mut self, command: &str, context: &mut Context<'_>) -> Result<u8, CliError> {
+    /// Carries until the command has ended, or the user leaves it.
+    pub async fn carry(
+        mut self,
+        command: &str,
+        context: &mut Context<'_>,
+    ) -> Result<Ended, CliError> {
         let what = what(command, &self.container);
+        let keys = self.streams.tty && self.streams.stdin && std::io::stdin().is_terminal();
+        let (tell, mut left) = mpsc::channel(1);
+        let escape = Escape::new(self.streams.keys.clone());
+        // Without a keyboard nobody leaves by keys.
+        let leaving = keys.then_some(Leaving { escape, tell });
         if self.streams.stdin {
-            input::spawn_reader(self.to_daemon.clone(), |event| match event {
+            input::spawn_reader(self.to_daemon.clone(), leaving, |event| match event {
                 Event::Bytes(bytes) => message(Request::Stdin(bytes)),
                 Event::Closed => message(Request::StdinClosed(true)),
             });
         }
-        let keys = self.streams.tty && self.streams.stdin && std::io::stdin().is_terminal();
-        let _raw = if keys { Some(Raw::enter()?) } else { None };
+        let raw = if keys { Some(Raw::enter()?) } else { None };
         let mut signals = Signals::all(self.streams.tty, self.streams.signals)?;
         loop {
             tokio::select! {
@@ -126,11 +156,17 @@ impl Session<'_> {
                         }
                         // The code of a process is one byte.
                         Some(Response::ExitCode(code)) => {
-                            return Ok(u8::try_from(code).unwrap_or(u8::MAX));
+                            return Ok(Ended::Exit(u8::try_from(code).unwrap_or(u8::MAX)));
                         }
                         Some(Response::Attached(_)) => {}
                         None => return Err(CliError::refused(what, "the daemon ended the session")),
                     }
+                }
+                Some(()) = left.recv() => {
+                    drop(raw);
+                    // Nothing can be done about a closed standard error.
+                    let _ = writeln!(context.err, "\nread escape sequence");
+                    return Ok(Ended::Left);
                 }
                 event = signals.next() => {
                     let request = match event {

@@ -60,7 +60,8 @@ pub async fn wait(
         Verdict::Failed { why, hint } => Err(CliError::Refused { what, why, hint: Some(hint) }),
         Verdict::Waiting => {
             let (why, hint) = waiting.tracker.excuse();
-            let why = format!("not converged, and nothing changed for {NO_PROGRESS:?}: {why}");
+            let why =
+                format!("not converged, and nothing changed for {:?}: {why}", waiting.patience());
             Err(CliError::Refused { what, why, hint: Some(hint) })
         }
     }
@@ -78,6 +79,11 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// How long nothing may change now.
+    fn patience(&self) -> Duration {
+        NO_PROGRESS + self.tracker.checking()
+    }
+
     /// Follows the stream, and opens it again when it breaks, until there is a verdict. `Waiting`
     /// means that nothing changed for too long.
     async fn run(&mut self, context: &mut Context<'_>) -> Result<Verdict, CliError> {
@@ -96,7 +102,7 @@ impl Waiting<'_> {
                 Err(status) if may_come_back(&status) => {}
                 Err(status) => return Err(self.client.refused("watch", &status)),
             }
-            if self.changed.elapsed() >= NO_PROGRESS {
+            if self.changed.elapsed() >= self.patience() {
                 return Ok(Verdict::Waiting);
             }
             tokio::time::sleep(REOPEN_PAUSE).await;
@@ -122,9 +128,9 @@ impl Waiting<'_> {
             let deadline = match stable_since {
                 Some(since) => since + STABLE_FOR,
                 None if self.tracker.nothing_to_see() => {
-                    (Instant::now() + SETTLE).min(self.changed + NO_PROGRESS)
+                    (Instant::now() + SETTLE).min(self.changed + self.patience())
                 }
-                None => self.changed + NO_PROGRESS,
+                None => self.changed + self.patience(),
             };
             match timeout_at(deadline, stream.message()).await {
                 Ok(Ok(Some(message))) => {
@@ -134,7 +140,9 @@ impl Waiting<'_> {
                 Ok(Ok(None)) => return Ok(Err(Status::unavailable("the stream ended"))),
                 Ok(Err(status)) => return Ok(Err(status)),
                 Err(_) if stable_since.is_some() => return Ok(Ok(Verdict::Converged)),
-                Err(_) if self.changed.elapsed() >= NO_PROGRESS => return Ok(Ok(Verdict::Waiting)),
+                Err(_) if self.changed.elapsed() >= self.patience() => {
+                    return Ok(Ok(Verdict::Waiting));
+                }
                 Err(_) => self.look_again().await,
             }
             let Some(view) = self.tracker.view() else { continue };

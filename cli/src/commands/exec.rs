@@ -67,7 +67,7 @@ async fn run(client: &Client, args: &ExecArgs, context: &mut Context<'_>) -> Res
     let answer = client.containers().exec(ReceiverStream::new(requests)).await;
     let mut stream = answer.map_err(refused)?.into_inner();
     if args.interactive && !args.detach {
-        input::spawn_reader(to_daemon.clone(), |event| match event {
+        input::spawn_reader(to_daemon.clone(), None, |event| match event {
             Event::Bytes(bytes) => message(Request::Stdin(bytes)),
             Event::Closed => message(Request::StdinClosed(true)),
         });

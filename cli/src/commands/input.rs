@@ -9,7 +9,10 @@ use tokio::{
 };
 use weft_proto::v1::exec_request::WindowSize;
 
-use super::terminal;
+use super::{
+    escape::{Escape, Typed},
+    terminal,
+};
 use crate::error::CliError;
 
 /// Bytes of input in one message.
@@ -22,10 +25,17 @@ pub enum Event {
     Closed,
 }
 
+/// What is to be done when certain keys are typed: no more is read, and somebody is told.
+pub struct Leaving {
+    pub escape: Escape,
+    pub tell: mpsc::Sender<()>,
+}
+
 /// Reads standard input in a thread of its own, because a read of a terminal cannot be cancelled.
 /// The thread ends with the input, with the session, or with the process.
 pub fn spawn_reader<T: Send + 'static>(
     to_daemon: mpsc::Sender<T>,
+    mut leaving: Option<Leaving>,
     message: impl Fn(Event) -> T + Send + 'static,
 ) {
     std::thread::spawn(move || {
@@ -35,8 +45,20 @@ pub fn spawn_reader<T: Send + 'static>(
             match input.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(length) => {
-                    let request = message(Event::Bytes(chunk[..length].to_vec()));
-                    if to_daemon.blocking_send(request).is_err() {
+                    let typed = match &mut leaving {
+                        Some(leaving) => leaving.escape.take(&chunk[..length]),
+                        None => Typed::Bytes(chunk[..length].to_vec()),
+                    };
+                    let has_left = matches!(typed, Typed::Left(_));
+                    let (Typed::Bytes(bytes) | Typed::Left(bytes)) = typed;
+                    if !bytes.is_empty()
+                        && to_daemon.blocking_send(message(Event::Bytes(bytes))).is_err()
+                    {
+                        return;
+                    }
+                    if let Some(leaving) = leaving.take_if(|_| has_left) {
+                        // Nobody may be there any more who wants to know.
+                        let _ = leaving.tell.blocking_send(());
                         return;
                     }
                 }

@@ -96,25 +96,39 @@ fn pretty(value: &Value) -> Result<String, CliError> {
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
+/// An object of the first kind that has one of this name or whole ID; else the first one whose ID
+/// begins so.
 async fn find(client: &Client, name: &str, kind: Option<ObjectKind>) -> Result<Value, CliError> {
     let kinds = kind.as_ref().map_or(&KINDS[..], std::slice::from_ref);
-    let mut other: Option<Status> = None;
+    let (mut begins, mut other): (Option<Value>, Option<Status>) = (None, None);
     for kind in kinds {
         match get(client, name, *kind).await {
-            Ok(value) => return Ok(value),
+            Ok(value) if is_called(&value, name) => return Ok(value),
+            Ok(value) => begins = begins.or(Some(value)),
             Err(status) if absent(&status) => {}
             // A node outside of a cluster has no such objects; it is no reason to stop looking.
             Err(status) => other = other.or(Some(status)),
         }
     }
-    match other {
-        Some(status) if kind.is_some() || status.code() == Code::Unavailable => {
+    match (begins, other) {
+        (Some(value), _) => Ok(value),
+        (None, Some(status)) if kind.is_some() || status.code() == Code::Unavailable => {
             Err(client.refused(&what("inspect", name), &status))
         }
-        Some(_) | None => {
-            Err(CliError::refused("inspect", format!("no such object: {}", shown(name))))
-        }
+        (None, _) => Err(CliError::refused("inspect", format!("no such object: {}", shown(name)))),
     }
+}
+
+/// Whether the object was found by this name or whole ID, not by the beginning of its ID. What a kind
+/// calls its objects besides (`self`, the names of tasks) is its own affair.
+fn is_called(object: &Value, name: &str) -> bool {
+    let text = |path: &&str| object.pointer(path)?.as_str();
+    let ids = ["/Id", "/ID"];
+    let names = ["/Name", "/Spec/Name", "/Description/Hostname"];
+    let begins = |id: &str| id.starts_with(name) && id != name;
+    // Docker writes the names of containers with a slash.
+    let named = names.iter().filter_map(text).any(|known| known.trim_start_matches('/') == name);
+    named || !ids.iter().filter_map(text).any(begins)
 }
 
 fn absent(status: &Status) -> bool {
@@ -180,4 +194,31 @@ pub async fn get_node(client: &Client, name: &str) -> Result<v1::Node, CliError>
         })
         .await?;
     Ok(answer.node.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::is_called;
+
+    #[test]
+    fn names_and_whole_ids_are_told_from_beginnings() {
+        let objects = [
+            json!({"Id": "ab12", "Name": "/web"}),
+            json!({"Id": "ab12", "Name": "web"}),
+            json!({"ID": "ab12", "Spec": {"Name": "web"}}),
+            json!({"ID": "ab12", "Description": {"Hostname": "web"}}),
+        ];
+        for object in &objects {
+            for name in ["web", "ab12"] {
+                assert!(is_called(object, name), "{name}: {object}");
+            }
+            for name in ["a", "ab1"] {
+                assert!(!is_called(object, name), "{name}: {object}");
+            }
+        }
+        assert!(is_called(&json!({"Id": "ab12", "Name": "/ab1"}), "ab1"));
+        assert!(is_called(&json!({"Id": "ab12", "Name": "/web.1.ab12"}), "web.1"));
+    }
 }

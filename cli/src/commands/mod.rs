@@ -3,11 +3,14 @@
 
 pub mod attached;
 pub mod attachments;
+pub mod capabilities;
 pub mod cluster;
 pub mod containers;
 pub mod converge;
+pub mod escape;
 pub mod exec;
 pub mod filter;
+pub mod health;
 pub mod info;
 pub mod input;
 pub mod inspect;

@@ -8,7 +8,7 @@ use weft_proto::v1;
 
 use super::{
     Context,
-    attached::{self, Streams},
+    attached::{self, Ended, Streams},
     run_spec,
 };
 use crate::{
@@ -95,15 +95,19 @@ async fn try_run(
         context.line(&id)?;
         return Ok(0);
     }
-    let streams =
-        Streams { stdin: args.spec.interactive, tty: args.spec.tty, signals: args.sig_proxy };
+    let streams = Streams {
+        stdin: args.spec.interactive,
+        tty: args.spec.tty,
+        signals: args.sig_proxy,
+        keys: args.detach_keys.clone(),
+    };
     let session = attached::open(client, &id, streams).await?;
     start_new(client, &id, &args.spec).await?;
-    let code = session.carry("run", context).await?;
-    if args.spec.rm {
+    let ended = session.carry("run", context).await?;
+    if args.spec.rm && ended != Ended::Left {
         gone(client, &id).await;
     }
-    Ok(code)
+    Ok(ended.code())
 }
 
 /// Makes the container and tells what this machine cannot give; gives its ID.
@@ -231,9 +235,10 @@ pub async fn attach(
     if stdin && spec.tty {
         attached::needs_terminal("attach")?;
     }
-    let streams = Streams { stdin, tty: spec.tty, signals: flags.sig_proxy };
+    let keys = flags.detach_keys;
+    let streams = Streams { stdin, tty: spec.tty, signals: flags.sig_proxy, keys };
     let session = attached::open(client, name, streams).await?;
-    match session.carry("attach", context).await? {
+    match session.carry("attach", context).await?.code() {
         0 => Ok(()),
         code => Err(CliError::Exit(code)),
     }
@@ -259,13 +264,14 @@ pub async fn start(
         return Err(CliError::usage("start", "--attach is for one container at a time"));
     };
     let tty = attached::find(client, "start", name).await?.1.tty;
-    let streams = Streams { stdin: args.interactive, tty, signals: true };
+    let keys = args.detach_keys.clone();
+    let streams = Streams { stdin: args.interactive, tty, signals: true, keys };
     let session = attached::open(client, name, streams).await?;
     let ended = match start_one(client, name, name).await {
         Ok(()) => session.carry("start", context).await,
         Err(Failure::Ours(error) | Failure::NotStarted(error, _)) => Err(error),
     };
-    match ended? {
+    match ended?.code() {
         0 => Ok(()),
         code => Err(CliError::Exit(code)),
     }

@@ -4,9 +4,10 @@ use std::{fs, path::Path};
 
 use weft_proto::v1;
 
+use super::health;
 use crate::{
     args::{
-        run::{HealthFlags, NetworkFlags, ProcessFlags, SpecArgs},
+        run::{NetworkFlags, ProcessFlags, SpecArgs},
         values::run::NetworkArg,
     },
     error::CliError,
@@ -80,7 +81,7 @@ fn container(args: &SpecArgs) -> Result<v1::ContainerSpec, CliError> {
         sysctls: rights.sysctl.iter().cloned().collect(),
         read_only: args.files.read_only,
         init: process.init,
-        health: health(&args.health)?,
+        health: health::changed(None, &args.health)?,
     })
 }
 
@@ -190,29 +191,4 @@ fn lines(flag: &str, file: &Path) -> Result<Vec<String>, CliError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim_start);
     Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
-}
-
-fn health(flags: &HealthFlags) -> Result<Option<v1::Health>, CliError> {
-    if flags.no_healthcheck {
-        return Ok(Some(v1::Health { test: vec!["NONE".to_owned()], ..Default::default() }));
-    }
-    let spans = [
-        ("--health-interval", flags.health_interval.is_some()),
-        ("--health-timeout", flags.health_timeout.is_some()),
-        ("--health-retries", flags.health_retries.is_some()),
-        ("--health-start-period", flags.health_start_period.is_some()),
-    ];
-    match (&flags.health_cmd, spans.iter().find(|(_, given)| *given)) {
-        (None, None) => Ok(None),
-        (None, Some((flag, _))) => {
-            Err(CliError::usage(*flag, "an image has no check of its own: needs --health-cmd"))
-        }
-        (Some(line), _) => Ok(Some(v1::Health {
-            test: vec!["CMD-SHELL".to_owned(), line.clone()],
-            interval: flags.health_interval.map(duration),
-            timeout: flags.health_timeout.map(duration),
-            start_period: flags.health_start_period.map(duration),
-            retries: flags.health_retries.unwrap_or(0),
-        })),
-    }
 }

@@ -3,6 +3,7 @@
 
 use weft_proto::v1;
 
+use super::{capabilities, health};
 use crate::{
     args::{
         service::{
@@ -53,6 +54,7 @@ pub fn create(args: &ServiceCreateArgs, name: &str) -> Result<v1::ServiceSpec, C
             read_only: args.read_only,
             stop_signal: args.stop_signal.unwrap_or(0),
             sysctls: args.sysctl.iter().cloned().collect(),
+            health: health::of_service(None, &args.health)?,
             ..Default::default()
         }),
         mode: Some(v1::ServiceMode { mode: Some(mode) }),
@@ -237,11 +239,14 @@ pub fn update(
     }
     labels(&mut spec.labels, &args.label_add, &args.label_rm);
     let container = spec.container.get_or_insert_default();
-    update_container(container, args);
+    update_container(container, args)?;
     settings(spec, &args.settings)
 }
 
-fn update_container(container: &mut v1::ContainerSpec, args: &ServiceUpdateArgs) {
+fn update_container(
+    container: &mut v1::ContainerSpec,
+    args: &ServiceUpdateArgs,
+) -> Result<(), CliError> {
     if let Some(image) = &args.image {
         container.image.clone_from(image);
     }
@@ -262,6 +267,14 @@ fn update_container(container: &mut v1::ContainerSpec, args: &ServiceUpdateArgs)
         container.mounts.retain(|known| known.target != mount.target);
         container.mounts.push(mount.clone());
     }
+    labels(&mut container.sysctls, &args.sysctl_add, &args.sysctl_rm);
+    let lists = (&mut container.cap_add, &mut container.cap_drop);
+    capabilities::change(lists, &args.cap_add, &args.cap_drop);
+    container.init = args.init.unwrap_or(container.init);
+    container.read_only = args.read_only.unwrap_or(container.read_only);
+    container.stop_signal = args.stop_signal.unwrap_or(container.stop_signal);
+    container.health = health::of_service(container.health.take(), &args.health)?;
+    Ok(())
 }
 
 fn labels(

@@ -369,18 +369,23 @@ fn config(container: &v1::Container) -> Value {
         config["StopSignal"] = spec.stop_signal.to_string().into();
     }
     if let Some(health) = &spec.health {
-        let nanos = |span: Option<&crate::wire::WireDuration>| {
-            u64::try_from(crate::wire::nanos(span)).unwrap_or(0)
-        };
-        config["Healthcheck"] = json!({
-            "Test": health.test,
-            "Interval": nanos(health.interval.as_ref()),
-            "Timeout": nanos(health.timeout.as_ref()),
-            "StartPeriod": nanos(health.start_period.as_ref()),
-            "Retries": health.retries,
-        });
+        config["Healthcheck"] = healthcheck(health);
     }
     config
+}
+
+/// A health check, as Docker's `HealthConfig`.
+pub fn healthcheck(health: &v1::Health) -> Value {
+    let nanos = |span: Option<&crate::wire::WireDuration>| {
+        u64::try_from(crate::wire::nanos(span)).unwrap_or(0)
+    };
+    json!({
+        "Test": health.test,
+        "Interval": nanos(health.interval.as_ref()),
+        "Timeout": nanos(health.timeout.as_ref()),
+        "StartPeriod": nanos(health.start_period.as_ref()),
+        "Retries": health.retries,
+    })
 }
 
 /// Published ports by the port of the container, in the order of the keys.

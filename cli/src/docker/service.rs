@@ -224,7 +224,31 @@ pub fn container_spec(container: &v1::ContainerSpec) -> Value {
             "Options": container.dns_options,
         });
     }
+    add_rights(container, &mut value);
+    if let Some(health) = &container.health {
+        value["Healthcheck"] = super::container::healthcheck(health);
+    }
     value
+}
+
+fn add_rights(container: &v1::ContainerSpec, value: &mut Value) {
+    let lists = [("CapabilityAdd", &container.cap_add), ("CapabilityDrop", &container.cap_drop)];
+    for (key, list) in lists {
+        if !list.is_empty() {
+            value[key] = list.clone().into();
+        }
+    }
+    for (key, set) in [("Init", container.init), ("ReadOnly", container.read_only)] {
+        if set {
+            value[key] = true.into();
+        }
+    }
+    if container.stop_signal != 0 {
+        value["StopSignal"] = container.stop_signal.to_string().into();
+    }
+    if !container.sysctls.is_empty() {
+        value["Sysctls"] = object(&container.sysctls);
+    }
 }
 
 fn mount(mount: &v1::Mount) -> Value {
@@ -301,6 +325,9 @@ pub fn pretty(service: &v1::Service) -> String {
     if !container.env.is_empty() {
         lines.push(format!(" Env:\t\t{}", container.env.join(" ")));
     }
+    if let Some(health) = &container.health {
+        lines.extend(health_lines(health));
+    }
     if !spec.networks.is_empty() {
         let names: Vec<&str> = spec.networks.iter().map(|n| n.network.as_str()).collect();
         lines.push(format!("Networks:\t{}", names.join(" ")));
@@ -311,6 +338,23 @@ pub fn pretty(service: &v1::Service) -> String {
     }
     let text: Vec<String> = lines.iter().map(|line| printable(line)).collect();
     text.join("\n") + "\n"
+}
+
+/// What is not set is as the node has it by default.
+fn health_lines(health: &v1::Health) -> Vec<String> {
+    let mut lines =
+        vec![" Healthcheck:".to_owned(), format!("  Test:\t\t{}", health.test.join(" "))];
+    let spans = [
+        ("Interval:\t", &health.interval),
+        ("Timeout:\t", &health.timeout),
+        ("Start period:\t", &health.start_period),
+    ];
+    let set = spans.iter().filter(|(_, span)| nanos(span.as_ref()) > 0);
+    lines.extend(set.map(|(name, span)| format!("  {name}{}", go_duration(nanos(span.as_ref())))));
+    if health.retries > 0 {
+        lines.push(format!("  Retries:\t{}", health.retries));
+    }
+    lines
 }
 
 /// The line with foreign control characters escaped; our own tabs stay.

@@ -161,6 +161,7 @@ impl World {
             exit_code: state.is_final().then_some(i32::from(state == TaskState::Failed)),
             pid: 0,
             released: state.is_final(),
+            unhealthy: false,
         };
         self.apply(Command::Report { node, reports: vec![report] });
     }

@@ -301,9 +301,11 @@ fn cut(report: TaskReport) -> TaskReport {
 }
 
 fn is_news(state: &State, report: &TaskReport) -> bool {
-    state
-        .task(report.task)
-        .is_some_and(|task| report.state > task.status.state || (report.released && !task.released))
+    state.task(report.task).is_some_and(|task| {
+        report.state > task.status.state
+            || (report.released && !task.released)
+            || (report.unhealthy && !task.status.unhealthy && !task.status.state.is_final())
+    })
 }
 
 /// The managers, to call when the present one is gone.

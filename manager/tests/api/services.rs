@@ -139,6 +139,7 @@ async fn tasks_reach_a_worker_and_its_reports_come_back() {
         exit_code: None,
         pid: 42,
         released: false,
+        unhealthy: false,
     });
     session.report(&Reports { number: 7, reports: reports.collect() }).await;
     while session.next().await.unwrap() != Some(7) {}

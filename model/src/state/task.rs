@@ -37,6 +37,7 @@ impl State {
             error: String::new(),
             exit_code: None,
             pid: 0,
+            unhealthy: false,
         };
         let task = Task {
             id,
@@ -169,8 +170,11 @@ impl State {
                         error: report.error.chars().take(MESSAGE_MAX).collect(),
                         exit_code: report.exit_code,
                         pid: report.pid,
+                        unhealthy: report.unhealthy,
                     };
                 });
+            } else if report.unhealthy && !task.status.unhealthy && !task.status.state.is_final() {
+                self.change_task(report.task, |task| task.status.unhealthy = true);
             }
             if report.released && report.state.is_final() {
                 self.release(report.task);

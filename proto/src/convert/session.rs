@@ -134,6 +134,7 @@ mod tests {
             exit_code: Some(-1),
             pid: 7,
             released: true,
+            unhealthy: true,
         };
         let reports = Reports { number: 2, reports: vec![report] };
         let bytes = reports.to_wire();

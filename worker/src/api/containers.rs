@@ -76,6 +76,15 @@ impl Containers {
         background.spawn(work);
     }
 
+    /// A task's container, with its health while it runs.
+    fn describe(&self, found: &Found, sorted: &Sorted<'_>) -> v1::Container {
+        let mut shown = describe::container(found, sorted, &self.state_dir);
+        let task = found.id.as_str().parse().ok();
+        let health = task.and_then(|task| self.sources.health.of(task));
+        shown.health = health.as_ref().map(own::health);
+        shown
+    }
+
     async fn stop_now(&self, id: &ContainerId, grace: Duration) -> Result<(), Status> {
         let (told, stopped) = oneshot::channel();
         let (runtime, own) = (Arc::clone(&self.sources.runtime), id.clone());
@@ -121,7 +130,7 @@ impl ContainerService for Containers {
         }
         let others = found.iter().filter(|found| runtime.contains_key(found.id.as_str()));
         let shown = others.filter(|found| all || !has_ended(found));
-        containers.extend(shown.map(|found| describe::container(found, &sorted, &self.state_dir)));
+        containers.extend(shown.map(|found| self.describe(found, &sorted)));
         Ok(Response::new(ListContainersResponse { containers }))
     }
 
@@ -138,7 +147,7 @@ impl ContainerService for Containers {
             return Ok(Response::new(GetContainerResponse { container: Some(shown) }));
         }
         let found = self.sources.one(&text).await?;
-        let container = Some(describe::container(&found, &sorted, &self.state_dir));
+        let container = Some(self.describe(&found, &sorted));
         Ok(Response::new(GetContainerResponse { container }))
     }
 

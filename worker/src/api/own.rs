@@ -24,9 +24,10 @@ use super::{describe, refusal};
 use crate::{
     container::{EXIT_NOT_STARTED, Found},
     desired::Sorted,
+    health::{Health, Probe},
     local::{
         CallError, Local, ProposeError,
-        live::{self, Live, Phase},
+        live::{Live, Phase},
         plane, unpublished,
     },
 };
@@ -207,8 +208,8 @@ fn never_ran(last: &LastRun) -> bool {
     !last.error.is_empty() && (EXIT_NOT_STARTED..=127).contains(&last.exit_code)
 }
 
-fn health(health: &live::Health) -> v1::HealthStatus {
-    let probe = |probe: &live::Probe| v1::HealthProbe {
+pub(super) fn health(health: &Health) -> v1::HealthStatus {
+    let probe = |probe: &Probe| v1::HealthProbe {
         started_at: Some(probe.started.into()),
         finished_at: Some(probe.finished.into()),
         exit_code: probe.exit_code,

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     container::{Error, Exit, Found, Phase},
     failpoint,
+    health::Watching,
 };
 
 /// Exit code of a container whose end nobody has seen (Docker's).
@@ -36,7 +37,7 @@ struct Run {
     started: SystemTime,
     exit: Pin<Box<dyn Future<Output = Result<Exit, Error>> + Send>>,
     /// Ends with the run.
-    _health: Option<health::Watching>,
+    _health: Option<Watching>,
 }
 
 /// Takes one container all its way. Ends when nothing of it is left.

@@ -1,183 +1,30 @@
-//! Health checks: a command that is run in the container from time to time, by Docker's rules.
+//! The health of the node's own containers, as those who look at them see it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
-use weft_model::{
-    Container,
-    object::HealthState,
-    spec::{Health as Spec, HealthTest},
-};
+use weft_model::{Container, object::HealthState};
 
-use super::{
-    driver::Driver,
-    live::{Cell, Health, PROBES_KEPT, Probe},
-    make,
-};
-use crate::container::{ContainerId, Error, ExecConfig, ExecIo, Runtime, Terminal};
-
-/// What is meant where the user says 0 (Docker's).
-const INTERVAL: Duration = Duration::from_secs(30);
-const TIMEOUT: Duration = Duration::from_secs(30);
-const RETRIES: u32 = 3;
-/// Bytes of a probe's output that are kept (Docker's).
-const OUTPUT_KEPT: u64 = 4096;
-/// Exit code of a probe that did not end in time, or could not be run (Docker's).
-const NO_CODE: i32 = -1;
-
-/// The checks of one run. Dropping it ends them.
-pub(super) struct Watching(JoinHandle<()>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+use super::{driver::Driver, make};
+use crate::health::{self, Checked, Health, Watching};
 
 /// Begins to check a container that has just been started, if it has a health check.
 pub(super) fn watch(driver: &Driver, container: &Container) -> Option<Watching> {
-    let spec = container.spec.container.health.clone()?;
-    let args = match &spec.test {
-        HealthTest::Off => return None,
-        HealthTest::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
-        HealthTest::Exec(args) => args.clone(),
-    };
-    let cell = Arc::clone(&driver.cell);
-    let none = Health { state: HealthState::Starting, failing: 0, probes: Default::default() };
-    cell.see(|live| live.health = Some(none));
-    let checks = Checks {
+    let health = Health::unprobed(HealthState::Starting);
+    let checked = Checked {
         runtime: Arc::clone(&driver.local.context.runtime),
         id: make::runtime_id(driver.id),
-        args,
-        spec,
-        cell,
+        health: health.clone(),
     };
-    Some(Watching(tokio::spawn(checks.run())))
-}
-
-struct Checks {
-    runtime: Arc<dyn Runtime>,
-    id: ContainerId,
-    args: Vec<String>,
-    spec: Spec,
-    cell: Arc<Cell>,
-}
-
-impl Checks {
-    async fn run(self) {
-        let begun = Instant::now();
-        loop {
-            sleep(or(self.spec.interval, INTERVAL)).await;
-            let probe = self.probe().await;
-            let early = begun.elapsed() < self.spec.start_period;
-            let retries = if self.spec.retries == 0 { RETRIES } else { self.spec.retries };
-            self.cell.see(|live| {
-                if let Some(health) = &mut live.health {
-                    note(health, probe, early, retries);
-                }
-            });
-        }
-    }
-
-    async fn probe(&self) -> Probe {
-        let started = SystemTime::now();
-        let limit = or(self.spec.timeout, TIMEOUT);
-        let (exit_code, output) = match timeout(limit, self.ask()).await {
-            Ok(Ok(told)) => told,
-            Ok(Err(error)) => (NO_CODE, error.to_string()),
-            Err(_) => (NO_CODE, format!("Health check exceeded timeout ({limit:?})")),
-        };
-        Probe { started, finished: SystemTime::now(), exit_code, output }
-    }
-
-    /// Exit code and output. Dropping it kills the command.
-    async fn ask(&self) -> Result<(i32, String), Error> {
-        let config = ExecConfig {
-            args: self.args.clone(),
-            env: Vec::new(),
-            cwd: None,
-            terminal: Terminal::No,
-            user: String::new(),
-            privileged: false,
-        };
-        let mut session = match self.runtime.exec(&self.id, config).await {
-            Ok(session) => session,
-            Err(Error::NotExecuted { exit_code, reason, .. }) => return Ok((exit_code, reason)),
-            Err(error) => return Err(error),
-        };
-        let mut output = Vec::new();
-        if let ExecIo::Pipes { stdout, stderr, .. } = &mut session.io {
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            tokio::join!(read(stdout, &mut out), read(stderr, &mut err));
-            output = [out, err].concat();
-        }
-        let code = session.wait().await?;
-        Ok((code, String::from_utf8_lossy(&output).into_owned()))
-    }
-}
-
-/// The beginning is kept; the rest is read, so that nobody waits.
-async fn read(from: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>) {
-    // What was read up to an error is all there is.
-    let _ = from.take(OUTPUT_KEPT).read_to_end(into).await;
-    let _ = tokio::io::copy(from, &mut tokio::io::sink()).await;
-}
-
-fn or(asked: Duration, default: Duration) -> Duration {
-    if asked.is_zero() { default } else { asked }
-}
-
-/// A success makes it healthy at once; failures make it unhealthy when there are `retries` in a row,
-/// and do not count while it starts.
-fn note(health: &mut Health, probe: Probe, early: bool, retries: u32) {
-    if probe.exit_code == 0 {
-        health.failing = 0;
-        health.state = HealthState::Healthy;
-    } else if health.state != HealthState::Starting || !early {
-        health.failing = health.failing.saturating_add(1);
-        if health.failing >= retries {
-            health.state = HealthState::Unhealthy;
-        }
-    }
-    health.probes.push_back(probe);
-    while health.probes.len() > PROBES_KEPT {
-        health.probes.pop_front();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(codes: &[(i32, bool)]) -> (HealthState, u32) {
-        let none = Default::default();
-        let mut health = Health { state: HealthState::Starting, failing: 0, probes: none };
-        for (exit_code, early) in codes {
-            let at = SystemTime::UNIX_EPOCH;
-            let output = String::new();
-            let probe = Probe { started: at, finished: at, exit_code: *exit_code, output };
-            note(&mut health, probe, *early, 3);
-        }
-        assert!(health.probes.len() <= PROBES_KEPT);
-        (health.state, health.failing)
-    }
-
-    #[test]
-    fn dockers_rules() {
-        use HealthState::{Healthy, Starting, Unhealthy};
-        assert_eq!(seen(&[(1, false), (1, false)]), (Starting, 2));
-        assert_eq!(seen(&[(1, false), (1, false), (1, false)]), (Unhealthy, 3));
-        assert_eq!(seen(&[(1, true), (1, true), (1, true), (1, true)]), (Starting, 0));
-        assert_eq!(seen(&[(0, true), (1, true), (1, true), (1, true)]), (Unhealthy, 3));
-        assert_eq!(seen(&[(1, false), (1, false), (0, false), (1, false)]), (Healthy, 1));
-        let many = [(1, false); 9];
-        assert_eq!(seen(&many), (Unhealthy, 9));
-    }
+    let cell = Arc::clone(&driver.cell);
+    let see = move |seen: &Health| {
+        cell.see(|live| {
+            // None once it has ended.
+            if let Some(health) = &mut live.health {
+                health.clone_from(seen);
+            }
+        });
+    };
+    let watching = health::watch(checked, container.spec.container.health.as_ref(), see)?;
+    driver.cell.see(|live| live.health = Some(health));
+    Some(watching)
 }

@@ -2,18 +2,18 @@
 //! call reach the drivers.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::{oneshot, watch};
-use weft_model::{ContainerId, object::HealthState};
+use weft_model::ContainerId;
 
-use crate::container::{AttachConfig, AttachSession, Error};
-
-/// Probes of a container's health that are kept (Docker's number).
-pub const PROBES_KEPT: usize = 5;
+use crate::{
+    container::{AttachConfig, AttachSession, Error},
+    health::Health,
+};
 
 /// How far a container is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,30 +56,6 @@ pub struct Failure {
     pub exit_code: i32,
     /// Why.
     pub message: String,
-}
-
-/// One look at a container's health.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// When it began.
-    pub started: SystemTime,
-    /// When it ended.
-    pub finished: SystemTime,
-    /// Of the command; -1 if it did not end in time.
-    pub exit_code: i32,
-    /// The beginning of what it said.
-    pub output: String,
-}
-
-/// What is known of a container's health.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// As a whole.
-    pub state: HealthState,
-    /// Probes that failed in a row.
-    pub failing: u32,
-    /// The last ones, the newest last.
-    pub probes: VecDeque<Probe>,
 }
 
 /// What is seen of a container.

@@ -3,12 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use weft_model::{Desired, Task, TaskId, TaskState, command::TaskReport, object::Holder};
+use weft_model::{
+    Desired, Task, TaskId, TaskState,
+    command::TaskReport,
+    object::{HealthState, Holder},
+};
 
-use super::{Context, make, plumbed};
+use super::{Context, make, plumbed, unwell};
 use crate::{
     container::{Created, Error, Exit, Found, Phase, chain},
     desired::{LocalSandbox, Sorted},
+    health::{self, Checked, Health},
     plumbing::Plumbed,
 };
 
@@ -245,27 +250,46 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for the end, and brings it about when the task is no longer wanted.
+    /// Waits for the end, and brings it about when the task is no longer wanted, or not well. With a
+    /// health check the task runs once a check has succeeded.
     async fn running(&self, task: &Task, pid: i32, wanted: &mut Wanted) -> End {
         let mut report = task_report(self.id, TaskState::Running, "started");
         report.pid = u32::try_from(pid).unwrap_or(0);
-        self.report(report);
+        let (mut health, _watching) = self.check(task);
         let container = make::container_id(self.id);
         let exit = self.context.runtime.wait(&container);
         tokio::pin!(exit);
+        let mut is_told = false;
         loop {
             if !is_wanted(wanted) {
-                let grace = task.container.stop_grace;
-                return match self.context.runtime.stop(&container, grace).await {
-                    Ok(exit) => End::of(&exit, false),
-                    Err(error) => End::failed(chain(&error)),
-                };
+                return self.stop(task, None).await;
+            }
+            let seen = health.borrow_and_update().clone();
+            match seen {
+                Some(Health { state: HealthState::Unhealthy, probes, .. }) => {
+                    let why = unwell::reason(probes.back());
+                    if is_told {
+                        // From now on nobody is to find it.
+                        report.unhealthy = true;
+                        self.report(report);
+                    }
+                    return self.stop(task, Some(why)).await;
+                }
+                Some(Health { state: HealthState::Starting, .. }) => {}
+                Some(Health { state: HealthState::Healthy, .. }) | None => {
+                    if !is_told {
+                        self.report(report.clone());
+                    }
+                    is_told = true;
+                }
             }
             tokio::select! {
                 exit = &mut exit => return match exit {
                     Ok(exit) => End::of(&exit, is_wanted(wanted)),
                     Err(error) => End::failed(chain(&error)),
                 },
+                // With nothing to check there is no sender.
+                Ok(()) = health.changed() => {}
                 changed = wanted.changed() => if changed.is_err() {
                     // The daemon ends; the container does not.
                     std::future::pending::<()>().await;
@@ -274,8 +298,45 @@ impl Driver {
         }
     }
 
+    /// Begins to check the container's health, if its spec has a check.
+    fn check(&self, task: &Task) -> (watch::Receiver<Option<Health>>, Option<health::Watching>) {
+        // What an earlier run of the daemon has seen healthy is so until checks say otherwise.
+        let was_healthy = task.status.state == TaskState::Running;
+        let state = if was_healthy { HealthState::Healthy } else { HealthState::Starting };
+        let checked = Checked {
+            runtime: Arc::clone(&self.context.runtime),
+            id: make::container_id(self.id),
+            health: Health::unprobed(state),
+        };
+        let spec = task.container.health.as_ref();
+        let first = health::command(spec).map(|_| checked.health.clone());
+        if let Some(health) = &first {
+            self.context.health.note(self.id, health.clone());
+        }
+        let (seen, seeing) = watch::channel(first);
+        let (id, book) = (self.id, Arc::clone(&self.context.health));
+        let watching = health::watch(checked, spec, move |health| {
+            book.note(id, health.clone());
+            seen.send_replace(Some(health.clone()));
+        });
+        (seeing, watching)
+    }
+
+    /// Stops the container, which is not wanted any more, or not well.
+    async fn stop(&self, task: &Task, unhealthy: Option<String>) -> End {
+        let container = make::container_id(self.id);
+        match self.context.runtime.stop(&container, task.container.stop_grace).await {
+            Ok(exit) => match unhealthy {
+                None => End::of(&exit, false),
+                Some(why) => End { exit_code: Some(exit.code), ..End::failed(why) },
+            },
+            Err(error) => End::failed(chain(&error)),
+        }
+    }
+
     /// Tells that the container has ended, lets go of its network, and tells that.
     async fn end(&self, end: End) {
+        self.context.health.forget(self.id);
         let mut report = task_report(self.id, end.state, &end.message);
         report.error = end.error;
         report.exit_code = end.exit_code;
@@ -337,5 +398,6 @@ fn task_report(task: TaskId, state: TaskState, message: &str) -> TaskReport {
         exit_code: None,
         pid: 0,
         released: false,
+        unhealthy: false,
     }
 }

@@ -52,6 +52,7 @@ impl Place {
             assigned: told,
             state_dir: lab.state_dir(),
             local: None,
+            health: Arc::default(),
             links: None,
         };
         let socket = lab.dir.path().join("api.sock");

@@ -1,16 +1,24 @@
 //! The picture of a service that converges, as a value: changes go in, a view comes out. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use weft_proto::v1::{self, TaskState, watch_response::Object};
 
-use crate::docker::{
-    service::replicas,
-    task::{reason, state, state_of},
+use crate::{
+    docker::{
+        service::replicas,
+        task::{reason, state, state_of},
+    },
+    wire::nanos,
 };
 
 /// Tasks of one slot that may fail before it is given up.
 const MAX_FAILURES: usize = 3;
+/// How long health checks are waited for at most, whatever the spec allows them.
+const CHECKING_MAX: Duration = Duration::from_secs(600);
 
 /// What counts as success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +174,18 @@ impl Tracker {
     pub fn nothing_to_see(&self) -> bool {
         let global = self.spec_of(self.service()).is_some_and(|spec| replicas(spec).is_none());
         global && !self.settled && self.current().next().is_none()
+    }
+
+    /// How long health checks may still take of tasks that have been started; nothing else shows that
+    /// they are waited for.
+    pub fn checking(&self) -> Duration {
+        let container = self.spec_of(self.service()).and_then(|spec| spec.container.as_ref());
+        let health = container.and_then(|container| container.health.as_ref());
+        let starting = self.current().any(|task| state_of(task) == TaskState::Starting);
+        match health.filter(|_| starting) {
+            Some(health) => longest_check(health),
+            None => Duration::ZERO,
+        }
     }
 
     fn service(&self) -> &v1::Service {
@@ -349,6 +369,22 @@ fn last_words(task: &v1::Task) -> String {
         (None, false) => status.message,
         (None, true) => state(status.state()).to_owned(),
     }
+}
+
+/// From the start of a container until its health is known at the latest, with the node's defaults.
+fn longest_check(health: &v1::Health) -> Duration {
+    /// Docker's interval and timeout.
+    const SPAN: Duration = Duration::from_secs(30);
+    /// Docker's failures in a row.
+    const RETRIES: u32 = 3;
+    let given = |span: &Option<crate::wire::WireDuration>| {
+        let nanos = u64::try_from(nanos(span.as_ref())).unwrap_or(u64::MAX);
+        Duration::from_nanos(nanos)
+    };
+    let or = |span: Duration| if span.is_zero() { SPAN } else { span };
+    let retries = if health.retries == 0 { RETRIES } else { health.retries };
+    let checks = (or(given(&health.interval)) + or(given(&health.timeout))).saturating_mul(retries);
+    given(&health.start_period).saturating_add(checks).min(CHECKING_MAX)
 }
 
 fn step(state: TaskState) -> usize {
