@@ -10,6 +10,7 @@ use super::nft::{compile, family, foreign, ruleset};
 use super::route::link;
 use super::socket::Socket;
 use super::{KernelError, wireguard};
+use crate::mtu;
 use crate::names::{ALIAS_PREFIX, VXLAN_PORT};
 use crate::plane::{Integrity, Link, LinkKind, Table};
 
@@ -117,7 +118,7 @@ fn make(kind: LinkKind, feature: Feature) -> Result<(), KernelError> {
         kind,
         alias: ALIAS_PREFIX.to_owned(),
         mac: None,
-        mtu: 0,
+        mtu: mtu::ETHERNET,
         master: None,
         port: None,
         up: false,
@@ -136,4 +137,16 @@ fn make(kind: LinkKind, feature: Feature) -> Result<(), KernelError> {
 
 fn missing(what: &'static str, option: &'static str) -> KernelError {
     KernelError::Missing { what, option }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernel_has_what_the_other_tests_need() {
+        let found = checkup().expect("the right to open netlink sockets");
+        assert_eq!(found.missing, BTreeMap::new());
+        assert_eq!(found.tables.len(), 2);
+    }
 }

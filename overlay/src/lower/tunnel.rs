@@ -161,7 +161,8 @@ fn route(to: Ipv4Addr, source: &Identity) -> Object {
     }
 }
 
-/// Frames of an interface come from its own node, with any of its keys.
+/// Frames of an interface come from its own node, with any of its keys; those of no interface are told from
+/// those of a network that is not shared.
 fn senders(
     inside: &mut Objects,
     tunnel: &Tunnel,
@@ -171,7 +172,9 @@ fn senders(
         for (mac, member) in *members {
             let keys = tunnel.nodes.get(&member.node).map(|node| node.identities.iter());
             for key in keys.into_iter().flatten() {
-                let fields = vec![Field::V4(key.address), Field::Vni(*vni), Field::Mac(*mac)];
+                let fields = vec![Field::V4(key.address), Field::Vni(*vni)];
+                put(inside, element(Set::Sharers, fields.clone()));
+                let fields = fields.into_iter().chain([Field::Mac(*mac)]).collect();
                 put(inside, element(Set::Senders, fields));
             }
         }

@@ -218,6 +218,7 @@ fn the_tunnel_is_filtered_before_it_leads_anywhere() {
     let expected = [
         "[the tunnel] nft -f Tunnel.nft",
         "[the tunnel] nft add element inet weft senders { 100.64.0.4 . 0x010000 . 02:42:0a:01:00:03 }",
+        "[the tunnel] nft add element inet weft sharers { 100.64.0.4 . 0x010000 }",
         "[the tunnel] nft add element inet weft receivers { 100.64.0.4 }",
         "[the tunnel] ip link add weft-wg0 type wireguard (asked for in the host) mtu 1440 alias weft:tunnel up",
         "[the tunnel] wg set weft-wg0 private-key ... listen-port 51820",

@@ -181,6 +181,8 @@ sets! {
     Answered = Sandbox "answered" [Port] => [Port];
     /// Tunnel address of a node, network, and the MAC of an interface of that node on it.
     Senders = Tunnel "senders" [V4 Vni Mac] => [];
+    /// Tunnel address of a node, and a network that it shares with this one.
+    Sharers = Tunnel "sharers" [V4 Vni] => [];
     /// Tunnel addresses of the other nodes.
     Receivers = Tunnel "receivers" [V4] => [];
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use weft_overlay::kernel::wireguard_available;
-use weft_overlay::wire::{Client, Identity, Key, Member, Node as Far, PeerIdentity};
+use weft_overlay::wire::{Client, Identity, Key, Member, Node as Far, PeerIdentity, Reason};
 use weft_overlay::*;
 
 use super::lab::*;
@@ -461,10 +461,32 @@ fn a_tunnelled_device_sends_in_the_tunnel_and_nowhere_else() {
     until("through the stand-in", || a.pings("10.1.0.3"));
     assert!(b.reaches("fd01::2"));
     assert_eq!(send(&a, &b, "10.1.0.3:80", 1 << 20).unwrap(), 1 << 20);
-    // Whose MAC and network are not known to be of that node is not let in.
+    // Whose MAC and network are not known to be of that node is not let in, and counted by what is wrong.
+    let drops = || {
+        let node = &lab.nodes[1];
+        let tunnel = node.desired.tunnel.clone().unwrap();
+        let status = node.runtime.block_on(node.reconciler.tunnel_status(tunnel));
+        status.unwrap().unwrap().drops
+    };
+    assert_eq!(drops(), BTreeMap::new());
     lab.nodes[1].inside("nft flush set inet weft senders");
     assert!(!a.pings("10.1.0.3"));
-    lab.nodes[1].look(Completeness::Complete, Scope::Full);
+    let spoofed = drops();
+    assert!(spoofed[&Reason::SpoofedSource] > 0 && spoofed.len() == 1, "{spoofed:?}");
+    lab.nodes[1].inside("nft flush set inet weft sharers");
+    assert!(!a.pings("10.1.0.3"));
+    let foreign = drops();
+    assert!(foreign[&Reason::ForeignNetwork] > 0 && foreign.len() == 2, "{foreign:?}");
+    let open =
+        "nft flush chain inet weft output; nft \"chain inet weft output { policy accept; }\"";
+    lab.nodes[0].inside(open);
+    lab.nodes[0].inside("ping -c 1 -W 1 100.64.0.4 || true");
+    assert_eq!(drops().get(&Reason::ForeignInside), Some(&1));
+    // A table that is put back goes on counting.
+    lab.nodes[1].inside("nft flush chain inet weft input");
+    lab.nodes.iter().for_each(|node| drop(node.look(Completeness::Complete, Scope::Full)));
+    assert_eq!(drops().get(&Reason::ForeignInside), Some(&1));
+    until("through the stand-in again", || a.pings("10.1.0.3"));
     assert_eq!(counted(&lab), (0, 0));
 }
 

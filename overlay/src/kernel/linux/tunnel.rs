@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
-use weft_wire::{Key, Status};
+use weft_wire::{Key, Reason, Status};
 
 use super::{LinuxKernel, Sockets};
 use crate::dataplane::Tunnel;
 use crate::kernel::netns::Netns;
 use crate::kernel::nft::compile::Skeletons;
+use crate::kernel::nft::{family, ruleset};
+use crate::kernel::route::link::Losses;
 use crate::kernel::socket::Socket;
 use crate::kernel::wireguard::{self, Device, Family, SeenPeer};
 use crate::kernel::{KernelError, route, sysctl};
@@ -149,8 +151,8 @@ impl Space {
 }
 
 impl LinuxKernel {
-    /// How the encrypted link is doing, by the engine that carries it: the kernel counts for each peer, and
-    /// does not say what it dropped.
+    /// How the encrypted link is doing, by the engine that carries it. The kernel counts bytes for each peer,
+    /// and what it dropped for all of them together.
     ///
     /// # Errors
     /// If the engine, or the kernel, does not answer.
@@ -181,6 +183,45 @@ impl Space {
             let own: Vec<&SeenPeer> = peers.filter(|peer| keys.contains(&peer.key)).collect();
             (*number, wireguard::status(&own, SystemTime::now()))
         });
-        Ok(Status { peers: peers.collect(), ..Status::default() })
+        let counted = ruleset::counters(&mut self.sockets.netfilter, family(Table::Tunnel))?;
+        let drops = drops(&links.losses, &counted);
+        Ok(Status { peers: peers.collect(), drops, ..Status::default() })
+    }
+}
+
+/// What was dropped, in the words of our own engine. The devices count what is authentic and has an inner
+/// source that its key may not have (received, wrong), what has no peer (unsendable), and what there was no
+/// room for; our rules count what is not VXLAN, or not what its sender may send.
+fn drops(losses: &[Losses], counted: &BTreeMap<String, u64>) -> BTreeMap<Reason, u64> {
+    let rule = |name: &str| counted.get(name).copied().unwrap_or(0);
+    let lost = |which: fn(&Losses) -> u64| losses.iter().map(which).sum::<u64>();
+    let all = [
+        (Reason::ForeignInside, rule("foreign-inside") + lost(|losses| losses.wrong)),
+        (Reason::ForeignNetwork, rule("foreign-network")),
+        (Reason::SpoofedSource, rule("spoofed-source")),
+        (Reason::NoDestination, lost(|losses| losses.unsendable)),
+        (Reason::NoSession, lost(|losses| losses.not_sent)),
+        (Reason::Device, lost(|losses| losses.not_taken)),
+    ];
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_told_by_reason_over_all_devices() {
+        let losses = Losses { wrong: 1, unsendable: 2, not_taken: 3, not_sent: 4 };
+        let counted = [("foreign-inside".to_owned(), 10), ("spoofed-source".to_owned(), 20)];
+        let expected = [
+            (Reason::ForeignInside, 12),
+            (Reason::SpoofedSource, 20),
+            (Reason::NoDestination, 4),
+            (Reason::NoSession, 8),
+            (Reason::Device, 6),
+        ];
+        assert_eq!(drops(&[losses, losses], &counted.into()), expected.into());
+        assert_eq!(drops(&[], &BTreeMap::new()), BTreeMap::new());
     }
 }

@@ -3,7 +3,7 @@
 //! One chain of the host's table is the administrator's ([`USER_CHAIN`]). Its rules, and the sets and chains
 //! that he made for them, are no part of ours: they are not compared, and outlive every rewriting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FIXED, NAME, family, message};
 use crate::kernel::KernelError;
@@ -24,6 +24,8 @@ pub(crate) struct Ruleset {
     flags: Vec<u8>,
     chains: BTreeMap<String, Attributes>,
     sets: BTreeMap<String, Attributes>,
+    /// Names of counters; what they have counted stays as it is.
+    counters: BTreeSet<String>,
     /// Rules by chain, in their order.
     rules: BTreeMap<String, Vec<Attributes>>,
 }
@@ -64,7 +66,41 @@ pub(crate) fn dump(socket: &mut Socket, family: u8) -> Result<Option<Ruleset>, K
     for rule in part("nftables rules", NFT_MSG_GETRULE, RULE)? {
         rules.entry(text(&rule, NFTA_RULE_CHAIN)).or_default().push(rule);
     }
-    Ok(Some(Ruleset { flags, chains, sets, rules }))
+    let counters = counters(socket, family)?.into_keys().collect();
+    Ok(Some(Ruleset { flags, chains, sets, counters, rules }))
+}
+
+/// The counters of our table of a family: packets by name.
+pub(crate) fn counters(
+    socket: &mut Socket,
+    family: u8,
+) -> Result<BTreeMap<String, u64>, KernelError> {
+    let question = message(NFT_MSG_GETOBJ, NLM_F_REQUEST | NLM_F_DUMP, family);
+    let found = socket.dump("nftables counters", &question, |message, rows| {
+        let get = |kind| attribute(message.body, FIXED, kind);
+        let ours = get(NFTA_OBJ_TABLE).map(get_text).as_deref() == Some(NAME)
+            && message.body.first() == Some(&family);
+        let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+        let packets = get(NFTA_OBJ_DATA)
+            .and_then(|data| attribute(data, 0, NFTA_COUNTER_PACKETS))
+            .and_then(number);
+        let name = get(NFTA_OBJ_NAME).map(get_text);
+        let is_counter = get(NFTA_OBJ_TYPE) == Some(&NFT_OBJECT_COUNTER.to_be_bytes()[..]);
+        rows.extend(name.zip(packets).filter(|_| ours && is_counter));
+    })?;
+    Ok(found.into_iter().collect())
+}
+
+/// Makes a counter, at zero.
+fn new_counter(family: u8, name: &str) -> Message {
+    let mut new = message(NFT_MSG_NEWOBJ, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE, family);
+    new.text(NFTA_OBJ_TABLE, NAME)
+        .text(NFTA_OBJ_NAME, name)
+        .put(NFTA_OBJ_TYPE, &NFT_OBJECT_COUNTER.to_be_bytes())
+        .nest(NFTA_OBJ_DATA, |data| {
+            data.put(NFTA_COUNTER_BYTES, &[0; 8]).put(NFTA_COUNTER_PACKETS, &[0; 8]);
+        });
+    new
 }
 
 fn named(parts: Vec<Attributes>, name: u16) -> BTreeMap<String, Attributes> {
@@ -103,6 +139,9 @@ pub(crate) fn install(table: Table, ruleset: &Ruleset, found: Option<&Ruleset>) 
         new.put(NFTA_SET_ID, &id.to_be_bytes());
         messages.push(new);
     }
+    let there = found.map(|found| &found.counters);
+    let missing = ruleset.counters.iter().filter(|name| !there.is_some_and(|t| t.contains(*name)));
+    messages.extend(missing.map(|name| new_counter(family, name)));
     messages.extend(chains.values().map(|chain| item(family, NFT_MSG_NEWCHAIN, chain)));
     let rules = ruleset.rules.values().flatten();
     messages.extend(rules.map(|rule| item(family, NFT_MSG_NEWRULE, rule)));
@@ -230,6 +269,7 @@ impl Ruleset {
             && !strange.any(|(_, chain)| is_base(chain))
             && chains.clone().all(|(name, chain)| kept(found.chains.get(name), name, chain))
             && self.sets.iter().all(|(name, set)| found.sets.get(name) == Some(set))
+            && self.counters.is_subset(&found.counters)
             && rules.clone().all(|name| self.rules.get(name) == found.rules.get(name))
     }
 

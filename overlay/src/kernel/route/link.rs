@@ -40,6 +40,34 @@ pub(crate) struct RawLink {
     /// What a vlan, macvlan or ipvlan device is.
     child: Option<child::Child>,
     port: Option<PortFlags>,
+    /// What it could not take in or send.
+    pub(crate) losses: Losses,
+}
+
+/// Packets that a device lost (`struct rtnl_link_stats64`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Received, and wrong.
+    pub(crate) wrong: u64,
+    /// To be sent, and to nobody.
+    pub(crate) unsendable: u64,
+    /// Received, and no room for it.
+    pub(crate) not_taken: u64,
+    /// To be sent, and no room for it.
+    pub(crate) not_sent: u64,
+}
+
+impl Losses {
+    /// Numbers 4 to 7 of the structure: errors received and sent, dropped of what was received and of what
+    /// was to be sent.
+    fn parse(stats: &[u8]) -> Self {
+        let number = |at: usize| {
+            let bytes = stats.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_ne_bytes)
+        };
+        let [wrong, unsendable, not_taken, not_sent] = [4, 5, 6, 7].map(number);
+        Self { wrong, unsendable, not_taken, not_sent }
+    }
 }
 
 impl RawLink {
@@ -78,6 +106,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
         tap: false,
         child: None,
         port: None,
+        losses: Losses::default(),
     };
     let mut grouped = false;
     for (kind, value) in attributes(body, FIXED) {
@@ -91,6 +120,7 @@ fn parse(body: &[u8]) -> Option<RawLink> {
             IFLA_MASTER => link.master = get_u32(value, 0),
             IFLA_LINK_NETNSID => link.elsewhere = get_u32(value, 0).map(u32::cast_signed),
             IFLA_LINKINFO => parse_info(&mut link, value),
+            IFLA_STATS64 => link.losses = Losses::parse(value),
             _ => {}
         }
     }

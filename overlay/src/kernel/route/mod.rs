@@ -93,6 +93,8 @@ pub(crate) struct TunnelLinks {
     pub(crate) indexes: Indexes,
     /// The WireGuard devices.
     pub(crate) devices: Vec<String>,
+    /// What each of them lost.
+    pub(crate) losses: Vec<link::Losses>,
 }
 
 /// Reads everything of ours in the tunnel's namespace that rtnetlink knows.
@@ -106,7 +108,9 @@ pub(crate) fn observe_tunnel(socket: &mut Socket) -> Result<TunnelLinks, KernelE
         }
     }
     policy::defaults(socket, &ours, &mut objects)?;
-    Ok(TunnelLinks { objects, indexes: link::indexes(&dump), devices })
+    let lossy = dump.iter().filter(|link| devices.contains(&link.name));
+    let losses = lossy.map(|link| link.losses).collect();
+    Ok(TunnelLinks { objects, indexes: link::indexes(&dump), devices, losses })
 }
 
 /// Reads everything of ours in a sandbox that rtnetlink knows; `wanted` are the interfaces that would be
