@@ -48,7 +48,8 @@ pub struct Checkup {
     pub tables: BTreeMap<Table, Option<Integrity>>,
     /// Bridges of ours.
     pub bridges: Vec<String>,
-    /// Forward chains of others that drop what nobody accepts: family, table and chain.
+    /// Forward chains of others that drop what nobody accepts, and have no exception for us: family, table and
+    /// chain.
     pub dropping: Vec<String>,
 }
 
@@ -82,7 +83,7 @@ pub fn checkup() -> Result<Checkup, KernelError> {
                 });
                 found.tables.insert(table, state);
             }
-            found.dropping = foreign::dropping(&mut netfilter)?;
+            found.dropping = foreign::dropping(&mut netfilter, &skeletons)?;
         }
         Err(error) => {
             found.missing.insert(Feature::Nftables, error);
@@ -142,6 +143,27 @@ fn missing(what: &'static str, option: &'static str) -> KernelError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Runs `nft` in the calling thread's namespace.
+    fn nft(rules: &str) {
+        let done = std::process::Command::new("nft").arg(rules).status().unwrap();
+        assert!(done.success(), "{rules}");
+    }
+
+    #[test]
+    fn a_chain_of_others_that_drops_is_told_until_it_lets_ours_pass() {
+        let looked = elsewhere(|| {
+            nft(
+                "add table inet other; add chain inet other f { type filter hook forward priority 0; \
+                 policy drop; }",
+            );
+            assert_eq!(checkup()?.dropping, ["inet other f"]);
+            nft("insert rule inet other f meta mark & 0x1000 == 0x1000 accept");
+            assert_eq!(checkup()?.dropping, [""; 0]);
+            Ok(())
+        });
+        assert_eq!(looked, Ok(()));
+    }
 
     #[test]
     fn this_kernel_has_what_the_other_tests_need() {

@@ -106,17 +106,15 @@ pub(crate) fn look(socket: &mut Socket) -> Result<Foreign, KernelError> {
     Ok(seen)
 }
 
-/// The forward chains of others that drop by default, as `family table chain`. Those of iptables are among
-/// them: our rule makes an exception there while the daemon runs.
-pub(crate) fn dropping(socket: &mut Socket) -> Result<Vec<String>, KernelError> {
+/// The forward chains of others that drop by default and do not let pass what ours has marked, as `family
+/// table chain`. Those of iptables are among them: our rule makes an exception there while the daemon runs.
+pub(crate) fn dropping(
+    socket: &mut Socket,
+    skeletons: &Skeletons,
+) -> Result<Vec<String>, KernelError> {
     let question = message(NFT_MSG_GETCHAIN, NLM_F_REQUEST | NLM_F_DUMP, 0);
-    socket.dump("nftables chains", &question, |message, names| {
-        let family = match message.body.first() {
-            Some(&NFPROTO_IPV4) => "ip",
-            Some(&NFPROTO_IPV6) => "ip6",
-            Some(&NFPROTO_INET) => "inet",
-            Some(_) | None => return,
-        };
+    let chains = socket.dump("nftables chains", &question, |message, chains| {
+        let family = message.body.first().copied().unwrap_or_default();
         let get = |kind| attribute(message.body, FIXED, kind);
         let hook = get(NFTA_CHAIN_HOOK).and_then(|hook| attribute(hook, 0, NFTA_HOOK_HOOKNUM));
         let number = |value: Option<&[u8]>| value.and_then(|v| get_u32(v, 0)).map(u32::from_be);
@@ -125,9 +123,43 @@ pub(crate) fn dropping(socket: &mut Socket) -> Result<Vec<String>, KernelError> 
         let drops = number(hook) == Some(NF_INET_FORWARD)
             && number(get(NFTA_CHAIN_POLICY)) == Some(NF_DROP);
         if drops && table != NAME {
-            names.push(format!("{family} {table} {chain}"));
+            chains.push((family, table, chain));
         }
-    })
+    })?;
+    let mut names = Vec::new();
+    for (family, table, chain) in chains {
+        let word = match family {
+            NFPROTO_IPV4 => "ip",
+            NFPROTO_IPV6 => "ip6",
+            NFPROTO_INET => "inet",
+            _ => continue,
+        };
+        if !lets_ours_pass(socket, skeletons, family, &table, &chain)? {
+            names.push(format!("{word} {table} {chain}"));
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a chain has a rule that does what ours does.
+fn lets_ours_pass(
+    socket: &mut Socket,
+    skeletons: &Skeletons,
+    family: u8,
+    table: &str,
+    chain: &str,
+) -> Result<bool, KernelError> {
+    let mut question = message(NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, family);
+    question.text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain);
+    let pattern = pattern(skeletons).into_iter().flatten();
+    let wanted = pattern.into_iter().find(|(kind, _)| *kind == NFTA_RULE_EXPRESSIONS);
+    let found = socket.dump("rules of others", &question, |message, rows| {
+        let get = |kind| attribute(message.body, FIXED, kind);
+        let in_chain = get(NFTA_RULE_CHAIN).map(get_text).as_deref() == Some(chain);
+        let same = get(NFTA_RULE_EXPRESSIONS) == wanted.map(|(_, value)| &value[..]);
+        rows.extend((in_chain && same && wanted.is_some()).then_some(()));
+    })?;
+    Ok(!found.is_empty())
 }
 
 /// Where one of our rules is in the tables of others.
