@@ -7,6 +7,7 @@ use tonic::{Code, Status, transport::Channel};
 use weft_proto::{
     tls::{self, HostPort, Identity, LiveIdentity},
     v1::{
+        agent_service_client::AgentServiceClient,
         attachment_service_client::AttachmentServiceClient,
         cluster_service_client::ClusterServiceClient,
         container_service_client::ContainerServiceClient,
@@ -71,6 +72,8 @@ stubs! {
     containers -> ContainerServiceClient;
     /// Namespaces of others on the node asked.
     attachments -> AttachmentServiceClient;
+    /// What the node asked knows of itself.
+    agent -> AgentServiceClient;
 }
 
 impl Client {

@@ -183,20 +183,24 @@ fn execute(cli: Cli) -> Result<(), CliError> {
     let result = runtime.block_on(async {
         let client = match (&command, Client::connect(&cli.connection).await) {
             (_, Ok(client)) => Some(client),
-            // The version of the client is known without a daemon.
+            // The version of the client is known without a daemon, and so is much that is wrong.
             (Command::Version(_), Err(error @ CliError::Unreachable { .. })) => {
                 error.report(&mut io::stderr().lock());
                 None
             }
+            (Command::Doctor(_), Err(CliError::Unreachable { .. })) => None,
             (_, Err(error)) => return Err(error),
         };
         let (mut out, mut err) = (io::stdout(), io::stderr());
         let terminal = Terminal { out: out.is_terminal(), err: err.is_terminal() };
         let mut context =
             Context { out: &mut out, err: &mut err, terminal, now: jiff::Timestamp::now };
-        match client {
-            Some(client) => commands::run(&client, command, &mut context).await,
-            None => commands::info::client_version(command, &mut context),
+        match (client, command) {
+            (Some(client), command) => commands::run(&client, command, &mut context).await,
+            (None, Command::Doctor(args)) => {
+                commands::doctor::alone(&cli.connection, &args, &mut context)
+            }
+            (None, command) => commands::info::client_version(command, &mut context),
         }
     });
     // Standard input may still be read by a thread that nobody can stop.

@@ -85,6 +85,7 @@ fn every_command_line_of_the_contract_is_understood() {
         "service update --image x --args 'sleep 5' --replicas 2 --env-add A=1 --env-rm B --network-add \
          blue --network-rm green --constraint-add node.role==worker --label-add a=b --force web",
         "service update --rollback web",
+        "doctor --format json",
         "service create --health-cmd 'wget -q localhost' --health-interval 5s --health-timeout 2s \
          --health-retries 3 --health-start-period 10s rootfs:/ sleep 1000",
         "service create --no-healthcheck rootfs:/ sleep 1000",
@@ -291,10 +292,10 @@ fn the_help_promises_nothing_that_is_not_there() {
     let mut command = weft::run::command();
     command.build();
     let help = command.render_long_help().to_string();
-    for word in ["service", "network", "exec", "attach"] {
+    for word in ["service", "network", "exec", "attach", "doctor"] {
         assert!(help.contains(word), "{word}");
     }
-    for word in ["doctor", "ipam"] {
+    for word in ["trace", "ipam"] {
         assert!(!help.contains(word), "{word}");
     }
     command.debug_assert();

@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use weft_model::{Container, Rejected};
 use weft_proto::convert::status::{hinted, refused};
 
-pub use agent::Agent;
+pub use agent::{Agent, Gather, doctor_finding};
 pub use attachments::Attachments;
 pub use containers::Containers;
 pub use networks::Networks;

@@ -3,7 +3,8 @@
 //! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
 //! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
 //! containers, [`attach`] sees to namespaces of others, [`tunnel`] has the node's keys of the encrypted
-//! links, [`report`] says what came of it, [`metrics`] shows it all, and [`worker`] puts them together.
+//! links, [`report`] says what came of it, [`metrics`] shows it all, [`doctor`] says what
+//! is wrong, and [`worker`] puts them together.
 //!
 //! **Architecture invariant:** the worker never touches Raft and does not know the manager: they
 //! meet on the wire.
@@ -14,6 +15,7 @@ pub mod cache;
 pub mod container;
 pub mod desired;
 pub mod facts;
+pub mod doctor;
 pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -72,6 +72,8 @@ pub enum Command {
     Detach(attachment::DetachArgs),
     /// Show what this node knows of itself and its cluster
     Info(FormatArgs),
+    /// Say what is wrong on this node and between it and others, and what to do about it
+    Doctor(FormatArgs),
     /// Show the versions of client and daemon
     Version(FormatArgs),
     /// Print a completion script for a shell
@@ -85,8 +87,6 @@ pub enum Command {
     Events(Later),
     #[command(hide = true, disable_help_flag = true)]
     Top(Later),
-    #[command(hide = true, disable_help_flag = true)]
-    Doctor(Later),
     #[command(hide = true, disable_help_flag = true)]
     Trace(Later),
     #[command(hide = true, disable_help_flag = true)]

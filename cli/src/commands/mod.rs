@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod cluster;
 pub mod containers;
 pub mod converge;
+pub mod doctor;
 pub mod escape;
 pub mod exec;
 pub mod filter;
@@ -114,6 +115,7 @@ pub async fn run(
             None => attachments::attach(client, &args.namespace, context).await,
         },
         Command::Detach(args) => attachments::detach(client, &args, context).await,
+        Command::Doctor(args) => doctor::doctor(client, &args, context).await,
         Command::Info(args) => info::info(client, &args, context).await,
         Command::Version(args) => info::version(client, &args, context).await,
         Command::Completion(args) => shell::completion(args.shell),
@@ -121,7 +123,6 @@ pub async fn run(
         Command::Daemon(_) => Err(CliError::refused("daemon", "it is not a command of a client")),
         Command::Events(_)
         | Command::Top(_)
-        | Command::Doctor(_)
         | Command::Trace(_)
         | Command::Dns(_)
         | Command::Ipam(_) => Err(CliError::unsupported("weft", "this command")),
@@ -172,7 +173,6 @@ pub fn not_built(command: &Command) -> Option<CliError> {
     let name = match command {
         Command::Events(Later { .. }) => "events",
         Command::Top(_) => "top",
-        Command::Doctor(_) => "doctor",
         Command::Trace(_) => "trace",
         Command::Dns(_) => "dns",
         Command::Ipam(_) => "ipam",
@@ -195,6 +195,7 @@ pub fn not_built(command: &Command) -> Option<CliError> {
         | Command::Inspect(_)
         | Command::Attach(_)
         | Command::Detach(_)
+        | Command::Doctor(_)
         | Command::Info(_)
         | Command::Version(_)
         | Command::Completion(_)

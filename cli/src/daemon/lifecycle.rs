@@ -261,7 +261,7 @@ async fn timely<T>(
 
 /// The status in words with what lies beneath it: tonic says just "transport error" itself. Each
 /// layer repeats what the next one says, so only what is new is added.
-fn causes(status: &Status) -> String {
+pub(super) fn causes(status: &Status) -> String {
     let mut texts = vec![status.message().to_owned()];
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

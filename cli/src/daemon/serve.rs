@@ -33,7 +33,7 @@ use weft_proto::{
 };
 use weft_worker::api::{Agent, Attachments, Containers, Networks};
 
-use super::{cluster_service::ClusterApi, node::Node};
+use super::{cluster_service::ClusterApi, doctor, node::Node};
 
 /// How long open calls may take to end when a listener closes.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -115,12 +115,14 @@ impl Listening {
 fn services(node: &Arc<Node>) -> (Gate, Routes) {
     let weak = Arc::downgrade(node);
     let gate = Gate::new(Arc::clone(node.slot()), Arc::new(move || outlook(&weak)));
+    let weak = Arc::downgrade(node);
+    let agent = Agent::new(node.worker()).with_doctor(Box::new(move || doctor::facts(weak.clone())));
     let mut routes = api::add_services(Routes::default(), Arc::clone(node.slot()))
         .add_service(ClusterServiceServer::new(ClusterApi::new(Arc::downgrade(node))))
         .add_service(ContainerServiceServer::new(Containers::new(node.worker())))
         .add_service(LocalNetworkServiceServer::new(Networks::new(node.worker())))
         .add_service(AttachmentServiceServer::new(Attachments::new(node.worker())))
-        .add_service(AgentServiceServer::new(Agent::new(node.worker())));
+        .add_service(AgentServiceServer::new(agent));
     let (_, health) = tonic_health::server::health_reporter();
     routes = routes.add_service(health);
     let reflection = || {

@@ -292,6 +292,39 @@ pub fn check_text(text: &str) -> anyhow::Result<NetworkDefaults> {
     network(&NetworkDefaults::default(), &file)
 }
 
+/// What a daemon is told by the file where it always is, with nothing made and nothing changed.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// What must outlive a reboot.
+    pub state_dir: PathBuf,
+    /// What need not.
+    pub run_dir: PathBuf,
+    /// Where nodes and clients connect.
+    pub listen: SocketAddr,
+    /// Whether it has tables in the host.
+    pub nftables: bool,
+    /// Whether it makes the host forward.
+    pub ip_forward: bool,
+}
+
+/// Reads that file.
+///
+/// # Errors
+/// When it is there and cannot be read, or has unknown keys.
+pub fn outline() -> anyhow::Result<Outline> {
+    let (file, plain) = (read(None)?, Defaults::default());
+    Ok(Outline {
+        state_dir: file.state_dir.unwrap_or_else(|| STATE_DIR.into()),
+        run_dir: file.run_dir.unwrap_or_else(|| RUN_DIR.into()),
+        listen: match file.listen_addr {
+            Some(listen) => listen,
+            None => LISTEN.parse().context("the default listen address")?,
+        },
+        nftables: file.nftables.unwrap_or(plain.nftables),
+        ip_forward: file.ip_forward.unwrap_or(plain.ip_forward),
+    })
+}
+
 fn read(path: Option<&Path>) -> anyhow::Result<File> {
     let (path, named) = match path {
         Some(path) => (path, true),

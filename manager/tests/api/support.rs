@@ -39,9 +39,9 @@ use weft_proto::{
         server_config, unix_channel, unix_incoming,
     },
     v1::{
-        AgentLinksRequest, AgentLogsRequest, IssueCertificateRequest, IssueCertificateResponse,
-        LogRecord, LogStream, NodeLinksResponse, RenewCertificateRequest, SessionRequest,
-        SessionResponse, TunnelPeer,
+        AgentLinksRequest, AgentLogsRequest, DoctorRequest, DoctorResponse,
+        IssueCertificateRequest, IssueCertificateResponse, LogRecord, LogStream, NodeLinksResponse,
+        RenewCertificateRequest, SessionRequest, SessionResponse, TunnelPeer,
         agent_service_server::{AgentService, AgentServiceServer},
         dispatcher_service_client::DispatcherServiceClient,
         join_service_client::JoinServiceClient,
@@ -100,6 +100,13 @@ impl AgentService for Agent {
         let hostname = "a peer of the agent".to_owned();
         let peers = vec![TunnelPeer { hostname, ..TunnelPeer::default() }];
         Ok(tonic::Response::new(NodeLinksResponse { peers, ..NodeLinksResponse::default() }))
+    }
+
+    async fn doctor(
+        &self,
+        _: Request<DoctorRequest>,
+    ) -> Result<tonic::Response<DoctorResponse>, Status> {
+        Ok(tonic::Response::new(DoctorResponse::default()))
     }
 }
 
