@@ -14,8 +14,8 @@ pub mod attach;
 pub mod cache;
 pub mod container;
 pub mod desired;
-pub mod facts;
 pub mod doctor;
+pub mod facts;
 pub mod failpoint;
 #[doc(hidden)]
 pub mod fuzzing;

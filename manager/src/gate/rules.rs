@@ -163,7 +163,6 @@ pub const RULES: &[Rule] = &[
     stream("/weft.v1.AgentService/Logs", Callers::MANAGER, Node),
     call("/weft.v1.AgentService/Links", Callers::MANAGER, Node),
     call("/weft.v1.AgentService/Doctor", Callers::LOCAL, Node),
-    call("/weft.v1.AgentService/Doctor", Callers::LOCAL, Node),
     call("/grpc.health.v1.Health/Check", Callers::KNOWN, Node),
     stream("/grpc.health.v1.Health/Watch", Callers::KNOWN, Node),
     stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Callers::API, Node),
