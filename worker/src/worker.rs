@@ -357,12 +357,12 @@ impl Worker {
         self.local.clone()
     }
 
-    /// What carries the encrypted links of this node.
     /// How well the containers of tasks are.
     pub fn health(&self) -> Arc<HealthBook> {
         Arc::clone(&self.context.health)
     }
 
+    /// What carries the encrypted links of this node.
     pub fn carrier(&self) -> Choice {
         self.keys.end().borrow().choice.clone()
     }
