@@ -96,7 +96,10 @@ fn a_healthy_cluster_has_no_fault_and_each_that_is_made_is_named_and_mended() {
     let other = "nft 'add table inet other; add chain inet other forward { type filter hook forward \
                  priority 0; policy drop; }'";
     lab.host(1).sh(other).ok();
-    names(lab.host(1), "problem firewall: another firewall drops forwarded packets: chain inet other forward");
+    names(
+        lab.host(1),
+        "problem firewall: another firewall drops forwarded packets: chain inet other forward",
+    );
     is_well(lab.host(2));
     lab.host(1).sh(&fix_of(lab.host(1), "firewall")).ok();
     is_well(lab.host(1));
@@ -120,7 +123,9 @@ fn a_healthy_cluster_has_no_fault_and_each_that_is_made_is_named_and_mended() {
                  eth0 priority 0; }; add rule netdev wall in ip saddr 10.99.0.3 udp dport 51820-51999 drop'";
     lab.host(2).sh(block).ok();
     lab.host(2).restart();
-    lab.host(2).sh(&format!("pkill -9 -f '[w]ire --run-dir {}$' || true", lab.host(2).run_dir().display())).ok();
+    lab.host(2)
+        .sh(&format!("kill -9 $(pgrep -f '[w]ire --run-dir {}$')", lab.host(2).run_dir().display()))
+        .ok();
     eventually("the link is used in vain", PATIENCE, || {
         let _ = clients[1].ping(&addresses[2]);
         let (faults, _) = faults(lab.host(2));
@@ -139,7 +144,8 @@ fn a_healthy_cluster_has_no_fault_and_each_that_is_made_is_named_and_mended() {
     lab.host(3).sh("nft flush ruleset").ok();
     names(lab.host(3), "problem nftables: table inet weft is not there");
     // And somebody takes the port that it needs.
-    let listen = "import socket, time\ns = socket.create_server(('0.0.0.0', 2377))\ntime.sleep(600)";
+    let listen =
+        "import socket, time\ns = socket.create_server(('0.0.0.0', 2377))\ntime.sleep(600)";
     let squatter = lab.host(3).command(&["python3", "-c", listen]).spawn().expect("python runs");
     let squatter = Squatter(squatter);
     names(lab.host(3), "problem ports: 2377/tcp is held by process ");
@@ -166,13 +172,18 @@ fn a_wrong_clock_and_a_task_that_fails_are_named_where_they_are() {
     lab.host(1).weft(&["cluster", "init", "--advertise-addr", &lab.host(1).ip()]).ok();
     lab.join(2, "worker");
     lab.nodes_ready(2);
-    names(lab.host(2), "problem clock: this node's clock is 90 s ahead of that of manager 10.99.0.1:2377");
+    names(
+        lab.host(2),
+        "problem clock: this node's clock is 90 s ahead of that of manager 10.99.0.1:2377",
+    );
     is_well(lab.host(1));
 
     lab.network("shop", "10.20.0.0/24");
     let image = lab.image();
-    let fails = ["--network", "shop", "--constraint", "node.hostname==n1", "--restart-condition", "none"];
-    let create = [&["service", "create", "-d", "--name", "bad"][..], &fails, &[&image, "false"]].concat();
+    let fails =
+        ["--network", "shop", "--constraint", "node.hostname==n1", "--restart-condition", "none"];
+    let create =
+        [&["service", "create", "-d", "--name", "bad"][..], &fails, &[&image, "false"]].concat();
     lab.host(1).weft(&create).ok();
     names(lab.host(1), "problem tasks: bad.1 failed ");
     let (elsewhere, _) = faults(lab.host(2));

@@ -116,7 +116,8 @@ fn services(node: &Arc<Node>) -> (Gate, Routes) {
     let weak = Arc::downgrade(node);
     let gate = Gate::new(Arc::clone(node.slot()), Arc::new(move || outlook(&weak)));
     let weak = Arc::downgrade(node);
-    let agent = Agent::new(node.worker()).with_doctor(Box::new(move || doctor::facts(weak.clone())));
+    let agent =
+        Agent::new(node.worker()).with_doctor(Box::new(move || doctor::facts(weak.clone())));
     let mut routes = api::add_services(Routes::default(), Arc::clone(node.slot()))
         .add_service(ClusterServiceServer::new(ClusterApi::new(Arc::downgrade(node))))
         .add_service(ContainerServiceServer::new(Containers::new(node.worker())))
