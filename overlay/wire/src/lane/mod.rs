@@ -12,6 +12,8 @@ mod outbox;
 mod receive;
 mod send;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -249,9 +251,13 @@ impl Lane {
         self.setup.sockets.keys().copied().max_by_key(age)
     }
 
-    /// Nothing is due while there is neither a session nor a device to wait for.
+    /// Nothing is due while there is neither a session, nor one to be begun ahead of need, nor a device to
+    /// wait for.
     fn until_tick(&self) -> Option<Duration> {
-        let idle = self.links.is_empty() && self.ports.values().all(|port| port.tap.is_ok());
+        let nodes = &self.setup.tables.config.nodes;
+        let idle = self.links.is_empty()
+            && self.ports.values().all(|port| port.tap.is_ok())
+            && nodes.values().all(|node| node.keepalive.is_none());
         (!idle).then(|| TICK.saturating_sub(self.ticked.elapsed()))
     }
 

@@ -25,15 +25,19 @@ const FIRST: u16 = 2;
 const PORTS: u16 = 20_000;
 /// How often WireGuard's timers are looked at.
 const TIMERS: Duration = Duration::from_millis(250);
-/// First byte of the answer to the begin of a handshake.
+/// First bytes of the answer to the begin of a handshake, and of data.
 const RESPONSE: u8 = 2;
+const DATA: u8 = 4;
+/// Frames for everybody that are sent while all call: each may let the engine begin a handshake too.
+const SHOUTS: usize = 5;
 
 /// Another node.
 struct Peer {
     socket: UdpSocket,
     tunn: Tunn,
-    /// Whether the handshake that it began last was answered.
-    answered: bool,
+    /// Whether it has a session since it last began a handshake. The engine may have begun it: when both
+    /// do at once, one session is enough, and the answer to the other side's may be refused.
+    met: bool,
     /// Whether a packet of a container has come to it.
     reached: bool,
 }
@@ -47,12 +51,14 @@ impl Peer {
         let secret = StaticSecret::from(secret(number).0);
         let engine = PublicKey::from(key(1, 0).public().0);
         let tunn = Tunn::new(secret, engine, None, None, number.into(), None);
-        Self { socket, tunn, answered: false, reached: false }
+        Self { socket, tunn, met: false, reached: false }
     }
 
     /// Begins a handshake, whether there is a session or not.
     fn begin(&mut self) {
-        self.answered = false;
+        // What an engine that was killed has left is of no session.
+        self.receive();
+        self.met = false;
         let mut buffer = [0; 2048];
         let begun = self.tunn.format_handshake_initiation(&mut buffer, true);
         let TunnResult::WriteToNetwork(packet) = begun else { panic!("{begun:?}") };
@@ -65,8 +71,9 @@ impl Peer {
         let (mut packet, mut buffer) = ([0; 2048], [0; 2048]);
         while let Ok(length) = self.socket.recv(&mut packet) {
             let mut result = self.tunn.decapsulate(None, &packet[..length], &mut buffer);
+            let good = !matches!(result, TunnResult::Err(_));
+            self.met |= good && matches!(packet[0], RESPONSE | DATA);
             while let TunnResult::WriteToNetwork(answer) = result {
-                self.answered |= packet[0] == RESPONSE;
                 let _ = self.socket.send(answer);
                 result = self.tunn.decapsulate(None, &[], &mut buffer);
             }
@@ -119,7 +126,7 @@ fn config(world: &World) -> Config {
 }
 
 /// Waits until all are as wanted, and lets them answer meanwhile.
-fn serve(crowd: &mut [Peer], what: &str, wanted: impl Fn(&Peer) -> bool) {
+fn serve(crowd: &mut [Peer], what: &str, mut wanted: impl FnMut(&Peer) -> bool) {
     let mut timers = Instant::now();
     wait_until(what, || {
         crowd.iter_mut().for_each(Peer::receive);
@@ -127,7 +134,7 @@ fn serve(crowd: &mut [Peer], what: &str, wanted: impl Fn(&Peer) -> bool) {
             timers = Instant::now();
             crowd.iter_mut().for_each(Peer::tick);
         }
-        crowd.iter().all(&wanted)
+        crowd.iter().all(&mut wanted)
     });
 }
 
@@ -136,9 +143,11 @@ fn sender(space: &Space) -> UdpSocket {
     let neighbours: String = numbers()
         .map(|n| format!("neigh add 10.0.1.{n} lladdr 02:42:0a:00:01:{n:02x} dev eth0\n"))
         .collect();
-    space.sh("ip address add 10.0.0.1/16 dev eth0");
+    space.sh("ip address add 10.0.0.1/16 broadcast 10.0.255.255 dev eth0");
     space.sh(&format!("ip -batch - <<'EOF'\n{neighbours}EOF"));
-    space.udp("0.0.0.0:0")
+    let socket = space.udp("0.0.0.0:0");
+    socket.set_broadcast(true).unwrap();
+    socket
 }
 
 #[test]
@@ -154,7 +163,13 @@ fn all_nodes_of_a_large_cluster_call_an_engine_and_are_called_by_one_that_was_ki
         host.start();
         host.client().set(config.clone()).unwrap();
         crowd.iter_mut().for_each(Peer::begin);
-        serve(&mut crowd, "all handshakes are answered", |peer| peer.answered);
+        let mut shouts = 0..SHOUTS;
+        serve(&mut crowd, "all have met the engine", |peer| {
+            if shouts.next().is_some() {
+                let _ = sender.send_to(b"!", ("10.0.255.255", DISCARD));
+            }
+            peer.met
+        });
 
         host.kill();
         crowd.iter_mut().for_each(|peer| peer.reached = false);

@@ -12,6 +12,9 @@ use std::{
 
 use crate::lab::{Host, World, check_stream, send_stream, wait_until};
 
+/// Changes of a key one after the other.
+const ROTATIONS: u8 = 10;
+
 /// A flow of numbered datagrams, and how many were sent and came.
 pub struct Numbered {
     stop: Arc<AtomicBool>,
@@ -134,6 +137,63 @@ fn rotation_under_load_loses_nothing() {
     stop.store(true, Ordering::Relaxed);
     sender.join().unwrap();
     assert!(receiver.join().unwrap() > 0);
+    assert_eq!(there.0, there.1, "datagrams sent and received by the node that keeps its key");
+    assert_eq!(back.0, back.1, "datagrams sent and received by the node that changes its key");
+}
+
+/// Puts all phases of a rotation of the first node's key one after the other, with no time between them.
+fn rotate_at_once(world: &mut World, from: u8, to: u8) {
+    for keys in [vec![from, to], vec![to, from], vec![to]] {
+        world.hosts[0].keys = keys;
+        world.configure();
+    }
+}
+
+#[test]
+fn the_phases_of_a_rotation_may_follow_each_other_at_once() {
+    let mut world = World::new(2, 1);
+    let [a, b] = &world.hosts[..] else { unreachable!() };
+    wait_until("they have met", || a.guest.pings(&b.inner()) && b.guest.pings(&a.inner()));
+    let there = Numbered::start(a, b, 6004);
+    let back = Numbered::start(b, a, 6005);
+    for from in 0..ROTATIONS {
+        there.pass(20);
+        back.pass(20);
+        rotate_at_once(&mut world, from, from + 1);
+    }
+    let (there, back) = (there.finish(), back.finish());
+    assert_eq!(there.0, there.1, "datagrams sent and received by the node that keeps its key");
+    assert_eq!(back.0, back.1, "datagrams sent and received by the node that changes its key");
+}
+
+#[test]
+fn a_greeting_that_is_lost_is_repeated_before_former_keys_are_forgotten() {
+    let mut world = World::new(2, 1);
+    let [a, b] = &world.hosts[..] else { unreachable!() };
+    wait_until("they have met", || a.guest.pings(&b.inner()) && b.guest.pings(&a.inner()));
+    let there = Numbered::start(a, b, 6006);
+    let back = Numbered::start(b, a, 6007);
+    there.pass(20);
+    back.pass(20);
+    // Handshakes begin with 148 bytes, and 8 are UDP's.
+    world.switch.sh("nft add table bridge lossy
+         nft 'add chain bridge lossy f { type filter hook forward priority 0; }'
+         nft add rule bridge lossy f udp length 156 counter drop");
+    world.hosts[0].keys = vec![0, 1];
+    world.configure();
+    wait_until("a greeting of each is lost", || {
+        let text = world.switch.sh("nft list table bridge lossy");
+        let lost = text.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next());
+        lost.unwrap().parse::<u32>().unwrap() >= 2
+    });
+    world.switch.sh("nft delete table bridge lossy");
+    for keys in [vec![1, 0], vec![1]] {
+        world.hosts[0].keys = keys;
+        world.configure();
+    }
+    there.pass(20);
+    back.pass(20);
+    let (there, back) = (there.finish(), back.finish());
     assert_eq!(there.0, there.1, "datagrams sent and received by the node that keeps its key");
     assert_eq!(back.0, back.1, "datagrams sent and received by the node that changes its key");
 }

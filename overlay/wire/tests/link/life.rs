@@ -125,3 +125,21 @@ fn a_node_that_moves_is_followed() {
     let moved = || a.status().peers[&2].endpoint.unwrap().to_string();
     wait_until("the other one has noticed", || moved() == "10.99.0.77:51820");
 }
+
+#[test]
+fn who_keeps_a_way_open_speaks_first_so_that_others_can() {
+    let mut world = World::without_engines(2, 1);
+    world.hosts.iter_mut().for_each(|host| host.start());
+    let [a, b] = &world.hosts[..] else { unreachable!() };
+    let mut config = world.config(1);
+    config.nodes.get_mut(&2).unwrap().keepalive = Some(25);
+    a.client().set(config).unwrap();
+    // The second looks for the first where nobody is, as for a node behind an address translator.
+    let mut config = world.config(2);
+    config.nodes.get_mut(&1).unwrap().endpoint = [10, 99, 0, 77].into();
+    b.client().set(config).unwrap();
+    wait_until("the second hears of the first", || {
+        b.status().peers.get(&1).is_some_and(|peer| peer.received > 0)
+    });
+    wait_until("a packet comes from the second", || b.guest.pings(&a.inner()));
+}

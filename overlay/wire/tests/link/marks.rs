@@ -108,7 +108,9 @@ fn a_mark_on_what_knows_of_none_is_a_loss_and_is_counted() {
     let (from, to) = sockets(a, b);
     congest(b, "ip ecn set ce");
     assert_eq!(passes(&from, &to, NONE), None);
-    assert_eq!(b.status().peers[&1].drops.get(&Reason::Congested), Some(&1));
+    // What the container's kernel sends for itself may be among them.
+    let lost = b.status().peers[&1].drops.get(&Reason::Congested).copied();
+    assert!(lost.is_some_and(|lost| lost >= 1), "{:?}", b.status());
     assert_eq!(passes(&from, &to, CAPABLE), Some(CONGESTED));
 }
 

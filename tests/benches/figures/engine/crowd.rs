@@ -27,8 +27,9 @@ const PORT: u16 = 20000;
 const TIMERS: Duration = Duration::from_millis(250);
 /// Bytes of the largest packet.
 const LARGEST: usize = 2048;
-/// First byte of the answer to the begin of a handshake, and of a packet of data.
+/// First bytes of the answer to the begin of a handshake, and of a packet of data.
 const RESPONSE: u8 = 2;
+const DATA: u8 = 4;
 
 /// The number of the engine's node; those of the crowd follow.
 pub const ENGINE: u16 = 1;
@@ -39,8 +40,9 @@ pub struct Crowd(Vec<Peer>);
 struct Peer {
     socket: UdpSocket,
     tunnel: Tunn,
-    /// Whether the handshake that it began last has been answered.
-    answered: bool,
+    /// Whether it has a session since it last began a handshake. The engine may have begun it, for what its
+    /// container sends to everybody; then WireGuard's library may take no answer to its own any more.
+    met: bool,
     /// Whether a packet has come to it since it was last asked to wait for one.
     reached: bool,
 }
@@ -56,13 +58,13 @@ impl Crowd {
         let peer = |(socket, number)| Peer {
             socket,
             tunnel: tunnel(number),
-            answered: false,
+            met: false,
             reached: false,
         };
         Self(sockets.into_iter().zip(ENGINE + 1..).map(peer).collect())
     }
 
-    /// All begin a handshake at once; gives the time until all are answered.
+    /// All begin a handshake at once; gives the time until all have a session.
     ///
     /// # Errors
     /// How many were not, in that time.
@@ -72,7 +74,7 @@ impl Crowd {
         for (peer, packet) in self.0.iter().zip(packets) {
             peer.send(&packet);
         }
-        self.serve(limit, |peer| peer.answered).map(|at| at - clock)
+        self.serve(limit, |peer| peer.met).map(|at| at - clock)
     }
 
     /// Forgets who has been reached.
@@ -128,7 +130,9 @@ impl Crowd {
 impl Peer {
     /// A handshake, whether there is a session or not.
     fn begin(&mut self) -> Vec<u8> {
-        self.answered = false;
+        // What an engine that was killed has left is of no session.
+        self.receive();
+        self.met = false;
         let mut buffer = [0; LARGEST];
         match self.tunnel.format_handshake_initiation(&mut buffer, true) {
             TunnResult::WriteToNetwork(packet) => packet.to_vec(),
@@ -142,8 +146,9 @@ impl Peer {
         // An error of the last packet sent is told here too; WireGuard takes it for loss.
         while let Ok(length) = self.socket.recv(&mut packet) {
             let mut result = self.tunnel.decapsulate(None, &packet[..length], &mut buffer);
+            let good = !matches!(result, TunnResult::Err(_));
+            self.met |= good && matches!(packet[0], RESPONSE | DATA);
             while let TunnResult::WriteToNetwork(answer) = result {
-                self.answered |= packet[0] == RESPONSE;
                 let _ = self.socket.send(answer);
                 result = self.tunnel.decapsulate(None, &[], &mut buffer);
             }

@@ -120,6 +120,12 @@ impl<'a> Node<'a> {
         self.engine.id().cast_signed()
     }
 
+    /// How the engine is doing, for who waits for it in vain.
+    pub fn says(&mut self) -> String {
+        let status = Client::connect(&self.run_dir).and_then(|mut client| client.status());
+        format!("the engine says {status:?}, its process {:?}", self.engine.try_wait())
+    }
+
     /// A process in the namespace of the container.
     pub fn inside(&self) -> u32 {
         self.inside.pid()
