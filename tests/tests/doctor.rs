@@ -105,11 +105,6 @@ fn a_healthy_cluster_has_no_fault_and_each_that_is_made_is_named_and_mended() {
     is_well(lab.host(1));
     lab.host(1).sh("nft delete table inet other").ok();
 
-    // The host does not forward; the daemon sets it back at its next full look, the fix at once.
-    lab.host(1).sh("sysctl -qw net.ipv4.ip_forward=0").ok();
-    lab.host(1).sh(&fix_of(lab.host(1), "forwarding")).ok();
-    is_well(lab.host(1));
-
     // The way between two nodes is narrower than their devices.
     lab.outside("ip link set v2 mtu 1400").ok();
     lab.host(2).sh("ip link set eth0 mtu 1400").ok();
@@ -140,7 +135,12 @@ fn a_healthy_cluster_has_no_fault_and_each_that_is_made_is_named_and_mended() {
     names(lab.host(1), "problem nodes: node n3 is ");
     names(lab.host(2), "problem managers: manager 10.99.0.3:2377 does not answer");
     names(lab.host(3), "problem daemon: no daemon answers on this node");
-    // While it is stopped its tables are flushed, which nobody puts back.
+    // While it is stopped nobody puts back what is changed there. The host is told not to forward.
+    lab.host(3).sh("sysctl -qw net.ipv4.ip_forward=0").ok();
+    lab.host(3).sh(&fix_of(lab.host(3), "forwarding")).ok();
+    let (found, _) = faults(lab.host(3));
+    assert!(!found.iter().any(|line| line.contains("forwarding: ")), "{found:?}");
+    // Its tables are flushed.
     lab.host(3).sh("nft flush ruleset").ok();
     names(lab.host(3), "problem nftables: table inet weft is not there");
     // And somebody takes the port that it needs.
