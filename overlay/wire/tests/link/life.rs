@@ -129,6 +129,8 @@ fn a_node_that_moves_is_followed() {
 #[test]
 fn who_keeps_a_way_open_speaks_first_so_that_others_can() {
     let mut world = World::without_engines(2, 1);
+    // Nothing is sent by its container.
+    world.hosts[0].guest.sh("ip link set eth0 down");
     world.hosts.iter_mut().for_each(|host| host.start());
     let [a, b] = &world.hosts[..] else { unreachable!() };
     let mut config = world.config(1);
@@ -141,5 +143,6 @@ fn who_keeps_a_way_open_speaks_first_so_that_others_can() {
     wait_until("the second hears of the first", || {
         b.status().peers.get(&1).is_some_and(|peer| peer.received > 0)
     });
+    a.guest.sh("ip link set eth0 up");
     wait_until("a packet comes from the second", || b.guest.pings(&a.inner()));
 }
