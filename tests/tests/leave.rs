@@ -115,3 +115,79 @@ fn empty(lab: &Lab, n: usize, clean: &weft_tests::Snapshot) {
     let keys = format!("grep -rlE 'PRIVATE KEY' {} || true", host.state_dir().display());
     assert_eq!(host.sh(&keys).ok(), "", "keys of a cluster that it has left");
 }
+
+/// A cluster whose node 3 runs a container on a network, is cut off, and was removed without force
+/// while it was down. The container's address.
+fn removed_while_cut_off(name: &str) -> (Lab, String) {
+    let lab = Lab::cluster(name, 1, 2);
+    lab.network("shop", "10.20.0.0/28");
+    lab.serve("away", &["--network", "shop", "--constraint", "node.hostname==n3"]);
+    let address = lab.host(3).container("away").address("shop").expect("it has one");
+    lab.cut(3);
+    eventually("n3 is down", PATIENCE, || {
+        let list = lab.host(1).weft(&["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]);
+        let list = list.text()?;
+        if list.contains("n3 Down") { Ok(()) } else { Err(list) }
+    });
+    let said = lab.host(1).weft(&["node", "rm", "n3"]);
+    assert_eq!(said.ok(), "n3");
+    assert!(said.stderr.contains("1 addresses stay held"), "{said}");
+    assert!(said.stderr.contains("hint: "), "{said}");
+    // As many as fit: none of them gets the address, which still answers on the other side.
+    let all = ["--network", "shop", "--constraint", "node.hostname==n2", "--replicas", "20", "-d"];
+    let image = lab.image();
+    let create = ["service", "create", "--name", "many"];
+    lab.host(1).weft(&[&create[..], &all, &[&image, "sleep", "1000000"]].concat()).ok();
+    eventually("the network is full", PATIENCE, || {
+        let tasks =
+            ["service", "ps", "many", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}"];
+        let tasks = lab.host(1).weft(&tasks).text()?;
+        let ready = tasks.contains("address") && tasks.matches("Running").count() >= 8;
+        if ready { Ok(()) } else { Err(tasks) }
+    });
+    for container in lab.host(2).containers("many") {
+        assert_ne!(container.address("shop").as_deref(), Ok(address.as_str()));
+    }
+    lab.host(3).container("away").sh(&format!("ip addr | grep -q {address}/")).ok();
+    lab.host(1).weft(&["service", "rm", "away", "many"]).ok();
+    let wait = "only what was removed holds something";
+    eventually(wait, PATIENCE, || {
+        let said = lab.host(1).weft(&["network", "rm", "shop"]);
+        let only = said.stderr.contains("task away.1") && !said.stderr.contains("many");
+        if said.code == 1 && only { Ok(()) } else { Err(said.to_string()) }
+    });
+    (lab, address)
+}
+
+#[test]
+fn a_removed_node_ends_what_it_runs_when_it_hears_of_it_and_its_addresses_are_free_then() {
+    let (lab, _) = removed_while_cut_off("heard");
+    lab.heal();
+    eventually("its address is free", PATIENCE, || {
+        lab.host(1).weft(&["network", "rm", "shop"]).text()
+    });
+    assert!(lab.host(3).containers("away").is_empty(), "it has ended before");
+    let info = lab.host(3).weft(&["info"]).ok();
+    assert!(info.contains("is not a member"), "{info}");
+    // It does not come back by a new start either, and may join anew when it has left.
+    lab.host(3).restart();
+    assert!(lab.host(3).containers("away").is_empty());
+    lab.host(3).weft(&["cluster", "leave"]).ok();
+    lab.join(3, "worker");
+    lab.nodes_ready(3);
+}
+
+#[test]
+fn the_addresses_of_a_removed_node_that_stays_away_are_free_by_force() {
+    let (lab, _) = removed_while_cut_off("forced");
+    lab.host(1).weft(&["node", "rm", "n3"]).refused(1, &["n3"]);
+    lab.host(1).weft(&["node", "rm", "--force", "n3"]).ok();
+    lab.host(1).weft(&["network", "rm", "shop"]).ok();
+    lab.host(1).weft(&["node", "rm", "--force", "n3"]).refused(1, &["n3"]);
+    // When it comes back it ends what it runs all the same.
+    lab.heal();
+    eventually("it has ended", PATIENCE, || {
+        let left = lab.host(3).weft(&["ps", "-q"]).text()?;
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+}
