@@ -310,6 +310,34 @@ fn attempts_are_counted_to_the_limit() {
 }
 
 #[test]
+fn an_unhealthy_task_is_not_found_and_is_replaced_only_when_it_has_ended() {
+    let mut world = World::new(1, "10.0.0.0/24");
+    world.web(1, |spec| spec.restart.delay = Duration::ZERO);
+    world.settle();
+    let task = world.live().remove(0);
+    let visible = |world: &World| world.state.is_visible(weft_model::object::Holder::Task(task.id));
+    assert!(visible(&world));
+    let report = TaskReport {
+        task: task.id,
+        state: TaskState::Running,
+        message: String::new(),
+        error: String::new(),
+        exit_code: None,
+        pid: 1,
+        released: false,
+        unhealthy: true,
+    };
+    world.apply(Command::Report { node: node_id(1), reports: vec![report] });
+    world.settle();
+    assert!(!visible(&world), "nobody finds it");
+    assert_eq!(world.live(), [world.state.task(task.id).unwrap().clone()], "it still runs");
+    world.report(node_id(1), &task, TaskState::Failed);
+    world.settle();
+    let live = world.live();
+    assert!(live.len() == 1 && live[0].id != task.id, "{live:?}");
+}
+
+#[test]
 fn a_node_that_returns_keeps_its_tasks_and_addresses() {
     let mut world = World::new(3, "10.0.0.0/24");
     world.web(3, |_| {});
