@@ -1,3 +1,5 @@
+//! What a reading becomes, line by line.
+
 use std::time::Duration;
 
 use weft_model::assignments::{Item, Key, PeerItem};
