@@ -24,13 +24,17 @@ const GOES_ON: u64 = 25;
 /// A cluster of `count` hosts with an encrypted network and a server on each.
 fn lab(name: &str, count: usize) -> Lab {
     let lab = Lab::cluster(name, 1, count - 1);
+    network_and_servers(&lab, count);
+    lab
+}
+
+fn network_and_servers(lab: &Lab, count: usize) {
     let create = ["network", "create", "-d", "overlay", "-o", "encrypted", "--attachable"];
     lab.host(1).weft(&[&create[..], &["--subnet", "10.20.0.0/24", "shop"]].concat()).ok();
     for n in 1..=count {
         let place = format!("node.hostname==n{n}");
         lab.serve(&format!("on{n}"), &["--network", "shop", "--constraint", &place]);
     }
-    lab
 }
 
 fn on(lab: &Lab, n: usize) -> Container<'_> {
@@ -393,6 +397,65 @@ fn a_rotation_in_which_daemons_die_comes_to_its_end_and_loses_nothing() {
         assert_eq!(lost.join().expect("it ends"), Vec::<String>::new(), "after {moment} ms");
         flow.goes_on("with a new key");
     }
+}
+
+/// Seconds after which the router forgets what is silent: hardly more than the 25 s after which a node
+/// behind one speaks.
+const FORGETS: u64 = 28;
+/// Longer than that, from the last packet of WireGuard itself, which may come 10 s after all others.
+const SILENCE: Duration = Duration::from_secs(45);
+/// Of host 2, behind the router.
+const INSIDE: &str = "192.168.77.2";
+
+/// Puts host 2 behind a router that masquerades it and lets nothing in but answers.
+fn behind_a_router(lab: &Lab) {
+    lab.outside(&format!(
+        "set -e
+         ip link set v2 nomaster; ip addr add 192.168.77.1/24 dev v2
+         sysctl -qw net.ipv4.ip_forward=1
+         nft add table ip router
+         nft 'add chain ip router out {{ type nat hook postrouting priority 100; }}'
+         nft 'add chain ip router through {{ type filter hook forward priority 0; policy drop; }}'
+         nft add rule ip router out ip saddr {INSIDE} oifname br0 masquerade
+         nft add rule ip router through iifname v2 accept
+         nft add rule ip router through ct state established accept
+         sysctl -qw net.netfilter.nf_conntrack_udp_timeout={FORGETS}
+         sysctl -qw net.netfilter.nf_conntrack_udp_timeout_stream={FORGETS}"
+    ))
+    .ok();
+    let place = format!(
+        "ip addr flush dev eth0; ip addr add {INSIDE}/24 dev eth0
+         ip route add default via 192.168.77.1"
+    );
+    lab.host(2).sh(&place).ok();
+}
+
+#[test]
+fn a_node_behind_an_address_translator_is_reached_after_a_silence() {
+    let lab = Lab::new("enc-nat", 2);
+    behind_a_router(&lab);
+    lab.hosts().for_each(Host::start);
+    lab.host(1).weft(&["cluster", "init", "--advertise-addr", &lab.host(1).ip()]).ok();
+    lab.join(2, "worker");
+    lab.nodes_ready(2);
+    network_and_servers(&lab, 2);
+    all_reach_all(&lab, 2);
+    // The one that is translated speaks, the other does not.
+    for (n, wanted) in [(1, None), (2, Some(25))] {
+        eventually("who speaks is decided", PATIENCE, || {
+            let nodes = config(lab.host(n))?.nodes;
+            let says: Vec<_> = nodes.values().map(|node| node.keepalive).collect();
+            if says == [wanted] { Ok(()) } else { Err(format!("n{n}: {says:?}")) }
+        });
+    }
+    let (near, far) = (on(&lab, 1), on(&lab, 2).address("shop").expect("address"));
+    stays("the router knows the way in", SILENCE, || {
+        let known = lab.outside("cat /proc/net/nf_conntrack").text()?;
+        let way = |line: &str| line.contains(" udp ") && line.contains(&format!("src={INSIDE} "));
+        if known.lines().any(way) { Ok(()) } else { Err(known) }
+    });
+    // The first packet is from outside, and it gets through.
+    near.ping(&far).expect("the first packet");
 }
 
 #[test]

@@ -7,7 +7,12 @@
 pub mod grpc;
 mod keeping;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
@@ -70,6 +75,8 @@ pub enum FromManager {
         managers: Vec<SocketAddr>,
         /// What the cluster wants this node to be.
         role: Role,
+        /// Where this node's connection comes from, as the manager sees it.
+        seen_from: Option<IpAddr>,
     },
     /// All assignments, or changes to them.
     Assignments(AssignmentsUpdate),
@@ -122,6 +129,8 @@ pub struct Contact {
     pub role: Option<Role>,
     /// Whether this node was removed from the cluster, as a manager has said.
     pub removed: bool,
+    /// Where this node's connections come from, as the manager of the last session saw it.
+    pub seen_from: Option<IpAddr>,
     /// Since when there is none, if so and if there was one, or a try.
     pub lost: Option<Instant>,
 }
@@ -244,7 +253,7 @@ impl<D: Dial> Session<D> {
     async fn welcome(&self, manager: SocketAddr, pipe: &mut Pipe) -> Result<Duration, Ended> {
         let first = tokio::time::timeout(WELCOME_DEADLINE, pipe.down.recv()).await;
         match first {
-            Ok(Some(Ok(FromManager::Welcome { heartbeat, managers, role }))) => {
+            Ok(Some(Ok(FromManager::Welcome { heartbeat, managers, role, seen_from }))) => {
                 tracing::info!(%manager, "in session");
                 self.contact.send_modify(|contact| {
                     contact.manager = Some(manager);
@@ -252,6 +261,7 @@ impl<D: Dial> Session<D> {
                     contact.removed = false;
                     contact.lost = None;
                     contact.role = Some(role);
+                    contact.seen_from = seen_from.or(contact.seen_from);
                     if !managers.is_empty() {
                         contact.managers = managers;
                     }

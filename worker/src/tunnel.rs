@@ -1,11 +1,13 @@
 //! This node's end of the encrypted links between nodes.
 //!
 //! [`choice`] says what carries them, [`keys`] is the disk, [`KeyBook`] makes and forgets keys as the
-//! managers ask, [`process`] is the engine where the kernel has none, [`links`] tells how they do.
+//! managers ask, [`process`] is the engine where the kernel has none, [`links`] tells how they do,
+//! [`place`] sees whether an address translator lies before this node.
 
 pub mod choice;
 mod keys;
 pub mod links;
+mod place;
 pub mod process;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -23,18 +25,22 @@ pub use process::Process;
 use crate::{
     desired::Sorted,
     plumbing::{Assigned, Source, Standing},
+    session::Contact,
 };
 
 /// The generation of a node's first key.
 const FIRST: u64 = 1;
 
-/// This node's end: what carries the links, and the keys there are.
+/// This node's end: what carries the links, the keys there are, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// What carries them.
     pub choice: Choice,
     /// The private halves, by generation.
     pub keys: BTreeMap<u64, Key>,
+    /// Whether others see it at an address that is not its own: an address translator forgets it when it
+    /// is silent, and then nobody can reach it.
+    pub translated: bool,
 }
 
 impl End {
@@ -65,7 +71,8 @@ impl KeyBook {
     pub fn open(state_dir: &Path, choice: Choice) -> Result<Self, KeyError> {
         let files = keys::Files::new(state_dir);
         let keys = files.load()?;
-        Ok(Self { files, end: watch::Sender::new(Arc::new(End { choice, keys })) })
+        let end = End { choice, keys, translated: false };
+        Ok(Self { files, end: watch::Sender::new(Arc::new(end)) })
     }
 
     /// This node's end, and later changes.
@@ -85,7 +92,21 @@ impl KeyBook {
         if let Err(error) = self.files.erase() {
             tracing::error!(error = %with_cause(&error), "WireGuard keys are not removed");
         }
-        self.change(BTreeMap::clear);
+        self.change(|end| end.keys.clear());
+    }
+
+    /// Notes where the managers see this node, for ever.
+    pub async fn follow_place(self: Arc<Self>, mut contact: watch::Receiver<Contact>) {
+        loop {
+            let seen_from = contact.borrow_and_update().seen_from;
+            // Not known is not another place: a node without managers stays where it was.
+            if let Some(translated) = seen_from.and_then(place::is_translated) {
+                self.change(|end| end.translated = translated);
+            }
+            if contact.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Does what the managers ask, for ever.
@@ -137,8 +158,8 @@ impl KeyBook {
             match self.files.make(*generation) {
                 Ok(key) => {
                     tracing::info!(generation, "a WireGuard key is made");
-                    self.change(|keys| {
-                        keys.insert(*generation, key);
+                    self.change(|end| {
+                        end.keys.insert(*generation, key);
                     });
                 }
                 Err(error) => {
@@ -155,8 +176,8 @@ impl KeyBook {
             match self.files.forget(generation) {
                 Ok(()) => {
                     tracing::info!(generation, "a WireGuard key is forgotten");
-                    self.change(|keys| {
-                        keys.remove(&generation);
+                    self.change(|end| {
+                        end.keys.remove(&generation);
                     });
                 }
                 Err(error) => {
@@ -166,10 +187,10 @@ impl KeyBook {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Key>)) {
+    fn change(&self, change: impl FnOnce(&mut End)) {
         self.end.send_if_modified(|end| {
             let mut next = End::clone(end);
-            change(&mut next.keys);
+            change(&mut next);
             let changed = next != **end;
             *end = Arc::new(next);
             changed
@@ -234,6 +255,29 @@ mod tests {
         assert!(has(&book).is_empty());
         book.begin(&asks(9, &[2]));
         assert_eq!(has(&book), [2], "what the managers believe in is made anew");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_seen_elsewhere_is_behind_a_translator_until_it_is_not() {
+        let state = tempfile::tempdir().unwrap();
+        let book = Arc::new(KeyBook::open(state.path(), Choice::in_memory()).unwrap());
+        let seen = |from: Option<&str>| Contact {
+            seen_from: from.map(|ip| ip.parse().unwrap()),
+            ..Contact::default()
+        };
+        let (tell, contact) = watch::channel(seen(None));
+        let following = tokio::spawn(Arc::clone(&book).follow_place(contact));
+        let mut end = book.end();
+        // An address for documentation (RFC 5737), which no machine has.
+        tell.send_replace(seen(Some("203.0.113.7")));
+        end.wait_for(|end| end.translated).await.unwrap();
+        tell.send_replace(seen(None));
+        tokio::task::yield_now().await;
+        assert!(end.borrow().translated, "who is in no session does not know better");
+        tell.send_replace(seen(Some("127.0.0.1")));
+        end.wait_for(|end| !end.translated).await.unwrap();
+        drop(tell);
+        following.await.unwrap();
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ impl Worker {
         let holders = Holders::new(&config.run_dir, &config.state_dir)?;
         let ground = |contact| -> Arc<dyn Ground> { LiveGround::new(holders, contact) };
         let own = local::Opened::open(&config.state_dir, config.defaults.clone())?;
-        let choice = choose(config.wireguard).await?;
+        let choice = choose(config.wireguard, config.run_dir.clone()).await?;
         let kernel = LiveKernel::open(&config.run_dir)?;
         let carrier = Carrier { choice, kernel: Some(kernel.reconciler()) };
         Self::start_with(&config.state_dir, runtime, kernel, ground, Some(own), carrier).await
@@ -199,6 +199,7 @@ impl Worker {
             running.spawn(Arc::clone(local).run(own_leftovers));
         }
         running.spawn(Arc::clone(&keys).follow(told.clone(), context.plumbing.standing()));
+        running.spawn(Arc::clone(&keys).follow_place(contact.subscribe()));
         let links = |kernel| Links { kernel, end: keys.end(), assigned: told.clone() };
         let links = carrier.kernel.map(links);
         running.spawn(tasks::run(Arc::clone(&context), told, leftovers));
@@ -397,8 +398,9 @@ impl Carrier {
     }
 }
 
-async fn choose(wish: Wish) -> Result<Choice, StartError> {
-    let chosen = tokio::task::spawn_blocking(move || Choice::new(wish)).await;
+async fn choose(wish: Wish, run_dir: PathBuf) -> Result<Choice, StartError> {
+    let chosen = move || Choice::new(wish).map(|choice| choice.keeping_lanes(&run_dir));
+    let chosen = tokio::task::spawn_blocking(chosen).await;
     // It can only have panicked, which ends the daemon here, too.
     let choice = chosen.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     tracing::info!(

@@ -1,14 +1,19 @@
 //! The engine's process: found again, started anew when it dies, ended without a trace.
 
-use std::{path::Path, time::Duration};
+use std::{os::unix::net::UnixListener, path::Path, thread, time::Duration};
 
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tokio::time::timeout;
-use weft_overlay::wire::Client;
-use weft_worker::tunnel::process::{Process, ProcessError, Program};
+use weft_model::Engine;
+use weft_overlay::wire::{Client, Config, Identity, Key, SOCKET};
+use weft_worker::tunnel::{
+    Choice, Wish,
+    process::{Process, ProcessError, Program},
+};
 
 /// How long what was killed may take to be back.
 const BACK: Duration = Duration::from_secs(1);
@@ -87,6 +92,38 @@ async fn one_that_was_never_adopted_is_ended_all_the_same() {
     let started = pid(run.path());
     Process::new(program(), run.path()).stop().await;
     assert!(!is_there(started));
+}
+
+#[tokio::test]
+async fn one_that_is_just_ending_is_not_adopted() {
+    let run = tempfile::tempdir().expect("tempdir");
+    let dying = UnixListener::bind(run.path().join(SOCKET)).expect("a socket");
+    // It takes the connection and the question, and is gone.
+    let death = thread::spawn(move || drop([dying.accept(), dying.accept()]));
+    let mut process = Process::new(program(), run.path());
+    process.ensure().await.expect("another is started");
+    assert!(answers(run.path()));
+    process.stop().await;
+    death.join().expect("both came");
+}
+
+#[tokio::test]
+async fn the_lanes_of_an_engine_that_runs_are_kept() {
+    // It binds ports, which are nobody else's there.
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
+    let run = tempfile::tempdir().expect("tempdir");
+    let mut process = Process::new(program(), run.path());
+    process.ensure().await.expect("it starts");
+    let wish = Wish { engine: Some(Engine::Userspace), lanes: Some(1) };
+    let chosen = || Choice::new(wish).expect("it is possible").keeping_lanes(run.path()).lanes;
+    assert_eq!(chosen(), 1, "it was told nothing yet");
+    let ports = vec![51_820, 51_822, 51_824];
+    let identity = Identity { private_key: Key([8; 32]), address: [100, 64, 0, 2].into(), ports };
+    let config = Config { identities: vec![identity], ..Config::default() };
+    Client::connect(run.path()).expect("it runs").set(config).expect("it takes it");
+    assert_eq!(chosen(), 3);
+    process.stop().await;
+    assert_eq!(chosen(), 1, "nobody sends on lanes of one that has ended");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Sessions on the wire.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ use weft_proto::{
 
 use super::{FromWorker, Hello, SessionEnd, ToWorker, Welcome};
 use crate::{
-    api::{Api, caller_of, foreign},
+    api::{Api, caller_of, foreign, origin_of},
     manager::{Core, Manager, write_failed},
 };
 
@@ -46,9 +46,10 @@ impl DispatcherService for Api {
     ) -> Result<Response<Answers>, Status> {
         let manager = self.manager()?;
         let node = calling_node(&request)?;
+        let seen_from = origin_of(&request)?.source;
         let (sender, answers) = mpsc::channel(OUTBOUND_MAX);
         let core = Arc::clone(&manager.core);
-        manager.spawn(run(core, node, request.into_inner(), sender));
+        manager.spawn(run(core, node, seen_from, request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 
@@ -117,6 +118,7 @@ fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
 async fn run(
     core: Arc<Core>,
     node: NodeId,
+    seen_from: Option<IpAddr>,
     requests: Streaming<SessionRequest>,
     answers: mpsc::Sender<Result<SessionResponse, Status>>,
 ) {
@@ -125,7 +127,7 @@ async fn run(
     let status = tokio::select! {
         end = core.session(node, inbound, outbound) => status_of(&end),
         status = read(requests, to_desk) => status,
-        () = write(from_desk, &answers) => None,
+        () = write(from_desk, seen_from, &answers) => None,
     };
     if let Some(status) = status {
         tracing::debug!(node = %node.short(), code = %status.code(), reason = status.message(), "session ended");
@@ -154,10 +156,11 @@ async fn read(
 
 async fn write(
     mut from_desk: mpsc::Receiver<ToWorker>,
+    seen_from: Option<IpAddr>,
     answers: &mpsc::Sender<Result<SessionResponse, Status>>,
 ) {
     while let Some(message) = from_desk.recv().await {
-        if answers.send(Ok(answer(message))).await.is_err() {
+        if answers.send(Ok(answer(message, seen_from))).await.is_err() {
             return;
         }
     }
@@ -196,21 +199,22 @@ fn hello_of(hello: &session_request::Hello) -> Result<Hello, Status> {
     })
 }
 
-fn answer(message: ToWorker) -> SessionResponse {
+fn answer(message: ToWorker, seen_from: Option<IpAddr>) -> SessionResponse {
     use session_response::Response as Wire;
     let response = match message {
-        ToWorker::Welcome(welcome) => Wire::Welcome(welcome_to_wire(&welcome)),
+        ToWorker::Welcome(welcome) => Wire::Welcome(welcome_to_wire(&welcome, seen_from)),
         ToWorker::Assignments(update) => Wire::Assignments(update.to_wire()),
         ToWorker::ReportsTaken(number) => Wire::ReportsTaken(number),
     };
     SessionResponse { response: Some(response) }
 }
 
-fn welcome_to_wire(welcome: &Welcome) -> session_response::Welcome {
+fn welcome_to_wire(welcome: &Welcome, seen_from: Option<IpAddr>) -> session_response::Welcome {
     session_response::Welcome {
         heartbeat_ms: u32::try_from(welcome.heartbeat.as_millis()).unwrap_or(u32::MAX),
         managers: welcome.managers.iter().map(manager_peer).collect(),
         role: role(welcome.role).into(),
+        seen_from: seen_from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default(),
     }
 }
 

@@ -299,6 +299,7 @@ fn to_worker(message: ToWorker) -> FromManager {
             heartbeat,
             managers: managers.iter().filter_map(|(_, _, address)| address.parse().ok()).collect(),
             role,
+            seen_from: None,
         },
         ToWorker::Assignments(update) => FromManager::Assignments(update),
         ToWorker::ReportsTaken(number) => FromManager::ReportsTaken(number),

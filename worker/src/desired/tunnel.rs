@@ -13,6 +13,10 @@ use weft_overlay::{
 use super::Sorted;
 use crate::tunnel::End;
 
+/// Seconds between packets to each peer of a node behind an address translator: translators keep a
+/// mapping for 30 s at least (`nf_conntrack_udp_timeout`; RFC 4787, REQ-5, wants more).
+const KEEPALIVE: u16 = 25;
+
 impl Sorted<'_> {
     /// The encrypted link to the other nodes, with those of the keys that this node is to have which it
     /// has. None on a node without encrypted networks, or without a key: nothing leaves it then.
@@ -27,7 +31,11 @@ impl Sorted<'_> {
         };
         let asked = node.tunnel.as_ref()?.generations.iter();
         let identities: Vec<_> = asked.filter_map(identity).collect();
-        let peers = self.peers.values().copied();
+        // Who is behind one speaks to all, and so is reached by all. Nobody else speaks for its own sake: the
+        // mapping is there for as long as one side sends.
+        let keepalive = end.translated.then_some(KEEPALIVE);
+        let peer =
+            |peer: &PeerItem| (peer.number, Node { keepalive, ..at(cluster.wireguard_port, peer) });
         let needed = self.networks.values().any(|network| network.encrypted);
         (needed && !identities.is_empty()).then(|| Tunnel {
             engine: match end.choice.engine {
@@ -35,7 +43,7 @@ impl Sorted<'_> {
                 Chosen::Userspace => Engine::Userspace,
             },
             identities,
-            nodes: peers.map(|peer| (peer.number, at(cluster.wireguard_port, peer))).collect(),
+            nodes: self.peers.values().copied().map(peer).collect(),
         })
     }
 
@@ -155,7 +163,8 @@ mod tests {
 
     fn end(generations: &[u64]) -> End {
         let keys = generations.iter().map(|generation| (*generation, Key([*generation as u8; 32])));
-        End { choice: Choice { lanes: 3, ..Choice::in_memory() }, keys: keys.collect() }
+        let choice = Choice { lanes: 3, ..Choice::in_memory() };
+        End { choice, keys: keys.collect(), translated: false }
     }
 
     fn dataplane(assignments: &Assignments) -> Dataplane {
@@ -183,6 +192,15 @@ mod tests {
         assert_eq!(theirs, ["100.64.0.4", "100.64.0.5"]);
         assert_eq!(peer.identities[0].ports, [51_820, 51_822]);
         assert_eq!(peer.identities[0].public_key, Key([4; 32]));
+    }
+
+    #[test]
+    fn a_node_behind_a_translator_speaks_to_all_peers_and_no_other_does() {
+        let assignments = assignments(true, &[1]);
+        let sorted = Sorted::new(&assignments);
+        let keepalive = |end: End| sorted.tunnel(&end).unwrap().nodes[&2].keepalive;
+        assert_eq!(keepalive(end(&[1])), None);
+        assert_eq!(keepalive(End { translated: true, ..end(&[1]) }), Some(25));
     }
 
     #[test]

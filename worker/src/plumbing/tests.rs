@@ -24,7 +24,8 @@ impl HostKernel for Busy {
 
 /// A node without keys.
 fn end() -> (watch::Sender<Arc<End>>, watch::Receiver<Arc<End>>) {
-    watch::channel(Arc::new(End { choice: Choice::in_memory(), keys: BTreeMap::new() }))
+    let end = End { choice: Choice::in_memory(), keys: BTreeMap::new(), translated: false };
+    watch::channel(Arc::new(end))
 }
 
 #[tokio::test(start_paused = true)]

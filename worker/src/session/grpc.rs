@@ -92,6 +92,8 @@ fn response(message: SessionResponse) -> Result<FromManager, String> {
                 Ok(v1::Role::Manager) => Role::Manager,
                 Ok(v1::Role::Worker | v1::Role::Unspecified) | Err(_) => Role::Worker,
             },
+            // Empty, if the manager does not know it.
+            seen_from: welcome.seen_from.parse().ok(),
         }),
         Some(Response::Assignments(assignments)) => AssignmentsUpdate::from_wire(&assignments)
             .map(FromManager::Assignments)

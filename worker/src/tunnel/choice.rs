@@ -1,7 +1,12 @@
 //! What carries this node's encrypted links.
 
+use std::path::Path;
+
 use weft_model::{Engine, tunnel::LANES_MAX};
-use weft_overlay::kernel::{KernelError, wireguard_available};
+use weft_overlay::{
+    kernel::{KernelError, wireguard_available},
+    wire::Client,
+};
 
 /// Up to this many processors there is one lane: the daemon and the containers need the other.
 const CORES_OF_ONE_LANE: usize = 2;
@@ -54,10 +59,33 @@ impl Choice {
         Ok(Self { engine, reason, lanes: lanes(engine, cores, wish.lanes) })
     }
 
+    /// The same with as many lanes as an engine that runs already: what the others send on a lane that is
+    /// gone is lost until they have been told. Blocks for some milliseconds.
+    #[must_use]
+    pub fn keeping_lanes(self, run_dir: &Path) -> Self {
+        let running = (self.engine == Engine::Userspace).then(|| lanes_of(run_dir)).flatten();
+        let lanes = running.unwrap_or(self.lanes);
+        if lanes != self.lanes {
+            tracing::warn!(
+                lanes,
+                wanted = self.lanes,
+                "the engine of encrypted networks keeps its lanes until it is started anew"
+            );
+        }
+        Self { lanes, ..self }
+    }
+
     /// A process with one lane, for machines in memory.
     pub(crate) fn in_memory() -> Self {
         Self { engine: Engine::Userspace, reason: "a machine in memory".to_owned(), lanes: 1 }
     }
+}
+
+/// Those of the engine of a run directory, if one runs and has been told.
+fn lanes_of(run_dir: &Path) -> Option<u16> {
+    let config = Client::connect(run_dir).ok()?.get().ok()?;
+    let lanes = u16::try_from(config.identities.first()?.ports.len()).ok()?;
+    (1..=LANES_MAX).contains(&lanes).then_some(lanes)
 }
 
 fn lanes(engine: Engine, cores: usize, wish: Option<u16>) -> u16 {

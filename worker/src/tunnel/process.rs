@@ -166,10 +166,16 @@ impl Process {
     /// Takes on the process that an earlier daemon has started; one that does not understand us is ended.
     async fn adopt(&mut self) -> bool {
         let Some(line) = self.connect().await else { return false };
-        if let Err(why) = self.ask().await {
-            tracing::warn!(why, "the engine of encrypted networks is replaced");
-            end(&line).await;
-            return false;
+        match self.ask().await {
+            // One that is only slow is not the worse for it.
+            Answer::Understood | Answer::None => {}
+            // A process that is being killed takes connections for a moment yet.
+            Answer::Ended => return false,
+            Answer::Refused(why) => {
+                tracing::warn!(why, "the engine of encrypted networks is replaced");
+                end(&line).await;
+                return false;
+            }
         }
         tracing::info!(
             pid = pid(&line).map(Pid::as_raw),
@@ -184,14 +190,15 @@ impl Process {
     }
 
     /// Whether both speak the same language.
-    async fn ask(&self) -> Result<(), String> {
+    async fn ask(&self) -> Answer {
         let run_dir = self.run_dir.clone();
         let asked = tokio::task::spawn_blocking(move || Client::connect(&run_dir)?.get()).await;
         match asked {
-            Ok(Err(ClientError::Refused(why))) => Err(why),
-            Ok(Err(error @ ClientError::Confused)) => Err(error.to_string()),
-            // One that is only slow is not the worse for it.
-            Ok(Ok(_) | Err(ClientError::Unreachable(_))) | Err(_) => Ok(()),
+            Ok(Ok(_)) => Answer::Understood,
+            Ok(Err(ClientError::Refused(why))) => Answer::Refused(why),
+            Ok(Err(error @ ClientError::Confused)) => Answer::Refused(error.to_string()),
+            Ok(Err(ClientError::Unreachable(error))) if is_over(&error) => Answer::Ended,
+            Ok(Err(ClientError::Unreachable(_))) | Err(_) => Answer::None,
         }
     }
 
@@ -212,7 +219,8 @@ impl Process {
         self.join_group(child.id());
         let until = Instant::now() + START_WITHIN;
         while Instant::now() < until && !matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-            if let Some(line) = self.connect().await {
+            // The one before may take connections for a moment yet.
+            if let Some(line) = self.connect().await.filter(|line| is_of(line, &child)) {
                 tracing::info!(pid = child.id(), "the engine of encrypted networks has started");
                 (self.line, self.child) = (Some(line), Some(child));
                 return Ok(());
@@ -259,6 +267,21 @@ impl Process {
     }
 }
 
+/// What a process says that is asked whether it understands us.
+enum Answer {
+    Understood,
+    Refused(String),
+    /// It has hung up, or there is none.
+    Ended,
+    /// None, in the time that a client waits.
+    None,
+}
+
+/// Whether an error says more than that somebody is slow (`SO_RCVTIMEO`, socket(7)).
+fn is_over(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// Whether the other end is there; it says nothing unless it is asked.
 fn is_open(line: &UnixStream) -> bool {
     matches!(line.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -275,6 +298,10 @@ async fn hung_up(line: &UnixStream) {
 /// The process at the other end of its socket.
 fn pid(line: &UnixStream) -> Option<Pid> {
     line.peer_cred().ok()?.pid().map(Pid::from_raw)
+}
+
+fn is_of(line: &UnixStream, child: &Child) -> bool {
+    pid(line).and_then(|pid| u32::try_from(pid.as_raw()).ok()) == child.id()
 }
 
 async fn end(line: &UnixStream) {
