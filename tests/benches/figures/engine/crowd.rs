@@ -55,12 +55,8 @@ impl Crowd {
             sockets.collect::<io::Result<Vec<_>>>()
         });
         let sockets = sockets.expect("the ports are free");
-        let peer = |(socket, number)| Peer {
-            socket,
-            tunnel: tunnel(number),
-            met: false,
-            reached: false,
-        };
+        let peer =
+            |(socket, number)| Peer { socket, tunnel: tunnel(number), met: false, reached: false };
         Self(sockets.into_iter().zip(ENGINE + 1..).map(peer).collect())
     }
 
