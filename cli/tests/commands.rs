@@ -49,6 +49,7 @@ fn node(digit: &str, name: &str, state: NodeState, leader: Option<bool>) -> Node
             reachability: Reachability::Reachable.into(),
             addr: "10.9.0.1:2377".into(),
             voter: true,
+            raft_incarnation: "0123456789abcdef".into(),
         }),
         ..Default::default()
     }

@@ -141,6 +141,7 @@ struct Bench {
     ledger: Plain,
     sessions: Sessions,
     desk: Desk<Plain>,
+    clock: Arc<ManualClock>,
 }
 
 impl Bench {
@@ -148,8 +149,8 @@ impl Bench {
         let (ledger, sessions) = (Plain::new(), Sessions::default());
         let clock = Arc::new(ManualClock::at(Time(1_000)));
         let timings = ManagerTimings::default();
-        let desk = Desk::new(ledger.clone(), sessions.clone(), clock, timings);
-        Self { ledger, sessions, desk }
+        let desk = Desk::new(ledger.clone(), sessions.clone(), clock.clone(), timings);
+        Self { ledger, sessions, desk, clock }
     }
 
     fn connect(&self, room: usize) -> Worker {
@@ -185,6 +186,27 @@ impl Worker {
             other => panic!("assignments, not {other:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_of_a_manager_that_has_not_heard_of_its_demotion_is_known_again() {
+    let bench = Bench::new();
+    let (worker, ..) = bench.greeted().await;
+    let store = || bench.ledger.view().node(WORKER).unwrap().raft_incarnation.clone();
+    let mut revision = bench.ledger.watch();
+    for role in [Role::Manager, Role::Worker, Role::Manager] {
+        let spec = NodeSpec { role, ..NodeSpec::default() };
+        bench.ledger.write(Command::UpdateNode { id: WORKER, expect: None, spec });
+    }
+    // It may be about to close the store that it has shown: the end of its session would tell.
+    worker.say.send(FromWorker::Heartbeat).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store(), None);
+    bench.clock.advance(Duration::from_secs(15));
+    revision.mark_unchanged();
+    worker.say.send(FromWorker::Heartbeat).await.unwrap();
+    revision.changed().await.unwrap();
+    assert_eq!(store().as_deref(), Some("0123"));
 }
 
 #[tokio::test(start_paused = true)]

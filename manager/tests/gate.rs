@@ -26,7 +26,7 @@ use weft_manager::{
 use weft_model::{
     AttachmentId, Command, NetworkId, NodeId, Proposal, State, Subnet, Time,
     command::{Force, NewForeign, NewNode},
-    object::{NodeState, Secret},
+    object::{ClientCertificate, NodeState, Secret},
     spec::{NetworkSpec, NodeSpec, Role},
 };
 use weft_proto::Message as _;
@@ -37,6 +37,9 @@ use weft_proto::{
 };
 
 use support::{Node, describe};
+
+/// Serial number of a client's certificate that was revoked.
+const REVOKED: &str = "2";
 
 /// Every method that is served: ours, and those of the two standard services.
 fn methods() -> BTreeSet<(String, Shape)> {
@@ -124,6 +127,18 @@ impl Cast {
         cast.set_role(cast.demoted, Role::Worker).await;
         cast.set_role(cast.promoted, Role::Manager).await;
         cast.write(Command::RemoveNode { id: cast.removed, force: Force::Yes }).await;
+        let now = SystemClock.now();
+        for serial in ["1", REVOKED] {
+            let certificate = ClientCertificate {
+                serial: serial.into(),
+                name: "alice".into(),
+                issued: now,
+                expires: now + Duration::from_secs(3600),
+                revoked: None,
+            };
+            cast.write(Command::NoteClient { certificate }).await;
+        }
+        cast.write(Command::RevokeClient { serials: vec![REVOKED.into()] }).await;
         cast.add(cast.holding, Role::Worker, tokens.worker, 6).await;
         cast.remove_while_it_holds(cast.holding).await;
         cast
@@ -205,6 +220,11 @@ impl Cast {
             ("worker", 'W', some(Worker, &self.worker)),
             ("manager", 'M', some(Manager, &self.manager)),
             ("client", 'C', Some(self.certificate(Client, "alice"))),
+            (
+                "revoked client",
+                '-',
+                Some(Peer { serial: REVOKED.into(), ..self.certificate(Client, "alice") }),
+            ),
             ("removed", '-', some(Worker, &self.removed)),
             ("removed, and holding an address", 'R', some(Worker, &self.holding)),
             ("unknown manager", '-', some(Manager, &NodeId::from_bytes([9; 32]))),
@@ -298,6 +318,7 @@ async fn a_state_that_is_older_than_a_certificate_turns_nobody_away() {
         name: id.to_string(),
         cluster: cluster.clone(),
         issued,
+        serial: String::new(),
     };
     let later = state.now() + Duration::from_secs(1);
     let judge = |credential: &Credential| admit(raft, credential, Some(&cluster), Some(&state));

@@ -10,8 +10,8 @@ use crate::{
     cable::CableEnd,
     id::{AttachmentId, CableId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
-        Cluster, ClusterSpec, ExtraToken, LastRun, NodeDescription, NodeState, PortBinding, Secret,
-        Slot, Stuck, Subnet, UpdateStatus, Wanted,
+        ClientCertificate, Cluster, ClusterSpec, ExtraToken, LastRun, NodeDescription, NodeState,
+        PortBinding, Secret, Slot, Stuck, Subnet, UpdateStatus, Wanted,
     },
     rejected::Rejected,
     spec::{EndpointSpec, NetworkSpec, NodeSpec, Role, RunSpec, ServiceSpec},
@@ -462,6 +462,16 @@ pub enum Command {
     ForgetContainer {
         /// The container.
         id: ContainerId,
+    },
+    /// Remembers a certificate before its client gets it.
+    NoteClient {
+        /// What was signed.
+        certificate: ClientCertificate,
+    },
+    /// Takes the force of a client's certificates.
+    RevokeClient {
+        /// Serial numbers of those that are remembered.
+        serials: Vec<String>,
     },
     /// A node says that nothing of the cluster is on it any more: a member that leaves, or one that
     /// was removed and has heard of it.

@@ -205,6 +205,24 @@ pub struct NodeDescription {
     pub certificate_expires: Option<Time>,
 }
 
+/// Between the serial numbers that a revocation answers with.
+pub const SERIALS_BETWEEN: &str = " ";
+
+/// A certificate of a client of the API, remembered until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// In lower-case hexadecimal: the name of this one certificate.
+    pub serial: String,
+    /// Whose it is; a client may have several.
+    pub name: String,
+    /// When it was signed.
+    pub issued: Time,
+    /// Until when it is good.
+    pub expires: Time,
+    /// From when on it counts for nothing.
+    pub revoked: Option<Time>,
+}
+
 /// A node that was put out while nobody could say what still runs on it. What it held stays held
 /// until it has said that nothing is left, or somebody says so by force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

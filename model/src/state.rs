@@ -4,6 +4,7 @@
 //! everything, then changes everything or nothing.
 
 mod cable;
+mod client;
 mod cluster;
 mod container;
 mod foreign;
@@ -27,8 +28,8 @@ use crate::{
     command::{Applied, Command, Digest, Named, Outcome, Proposal},
     id::{AttachmentId, CableId, ContainerId, NetworkId, NodeId, RequestId, ServiceId, TaskId},
     object::{
-        Attachment, Cluster, Container, Foreign, Holder, Network, Node, RemovedNode, Service, Task,
-        Wanted,
+        Attachment, ClientCertificate, Cluster, Container, Foreign, Holder, Network, Node,
+        RemovedNode, Service, Task, Wanted,
     },
     rejected::Rejected,
     time::Time,
@@ -71,6 +72,8 @@ pub struct State {
     cables: Map<CableId, Cable>,
     #[serde(default)]
     removed: Map<NodeId, RemovedNode>,
+    #[serde(default)]
+    clients: Map<String, ClientCertificate>,
     requests: Map<RequestId, Recorded>,
 }
 
@@ -156,6 +159,8 @@ impl State {
             Command::Disconnect { container, network } => self.disconnect(*container, *network),
             Command::ConnectPair { id, ends } => self.connect_pair(*id, ends),
             Command::ForgetContainer { id } => self.forget_container(*id),
+            Command::NoteClient { certificate } => self.note_client(certificate),
+            Command::RevokeClient { serials } => self.revoke_client(serials),
             Command::NodeCleared { id } => self.node_cleared(*id),
         }
     }
@@ -253,6 +258,16 @@ impl State {
     /// One of them.
     pub fn removed_node(&self, id: NodeId) -> Option<&Arc<RemovedNode>> {
         self.removed.get(&id)
+    }
+
+    /// The certificates of clients that are remembered, by serial number.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<ClientCertificate>> {
+        self.clients.values()
+    }
+
+    /// One of them.
+    pub fn client(&self, serial: &str) -> Option<&Arc<ClientCertificate>> {
+        self.clients.get(serial)
     }
 
     /// How many addresses a node holds, a member or not.

@@ -195,6 +195,8 @@ fn the_api_over_tcp_needs_a_certificate() {
     ls.extend(["node", "ls", "-q"]);
     // From another machine, as an orchestration tool would.
     assert_eq!(lab.host(2).weft(&ls).ok().lines().count(), 2);
+    let known = ["cluster", "client-cert", "--ls", "--format", "{{.Name}} {{.Status}}"];
+    assert_eq!(host.weft(&known).ok(), "robot Valid");
     let naked = ["--host", "tcp://10.99.0.1:2377", "--tls-ca", &ca, "node", "ls"];
     assert_ne!(lab.host(2).weft(&naked).code, 0, "no certificate, no answer");
     // A worker's own certificate opens no API.
@@ -233,4 +235,8 @@ fn the_api_over_tcp_needs_a_certificate() {
     {
         assert_eq!(host.sh(&format!("stat -c %a {file}")).ok(), "600", "{file}");
     }
+    host.weft(&["cluster", "client-cert", "--revoke", "nobody"]).refused(1, &["nobody"]);
+    let serial = host.weft(&["cluster", "client-cert", "--revoke", "robot"]).ok();
+    lab.host(2).weft(&ls).refused(1, &["robot", "revoked", &serial]);
+    assert_eq!(host.weft(&known).ok(), "robot Revoked");
 }

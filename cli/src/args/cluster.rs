@@ -129,8 +129,18 @@ pub struct JoinTokenArgs {
 #[derive(Debug, Args)]
 pub struct ClientCertArgs {
     /// Who the client is; also the name of the files
-    #[arg(value_parser = values::file_name)]
-    pub name: String,
+    #[arg(value_parser = values::file_name, required_unless_present_any = ["ls", "revoke"],
+        conflicts_with_all = ["ls", "revoke"])]
+    pub name: Option<String>,
+    /// List the certificates that have not expired
+    #[arg(long, conflicts_with = "revoke")]
+    pub ls: bool,
+    /// Let the holder of a certificate in no more; a name stands for all that the client has
+    #[arg(long, value_name = "NAME|SERIAL")]
+    pub revoke: Option<String>,
+    /// With --ls: json, "table TEMPLATE" or TEMPLATE
+    #[arg(long, value_name = "FORMAT", requires = "ls")]
+    pub format: Option<String>,
     /// How long the certificate is valid
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = values::duration)]
     pub ttl: Duration,

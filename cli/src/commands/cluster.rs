@@ -4,14 +4,18 @@ use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use weft_proto::{tls::NodeKey, v1};
 
-use super::{Context, availability, inspect, role};
+use super::{Context, availability, inspect, role, style};
 use crate::{
-    args::cluster::{
-        ClientCertArgs, ClusterCommand, InitArgs, JoinArgs, JoinTokenArgs, RoleArg, UpdateArgs,
+    args::{
+        ListArgs,
+        cluster::{
+            ClientCertArgs, ClusterCommand, InitArgs, JoinArgs, JoinTokenArgs, RoleArg, UpdateArgs,
+        },
     },
     client::{Client, request_id},
     docker,
     error::CliError,
+    output::list,
     wire::duration,
 };
 
@@ -169,10 +173,18 @@ async fn client_cert(
     args: &ClientCertArgs,
     context: &mut Context<'_>,
 ) -> Result<(), CliError> {
+    if args.ls {
+        return client_certs(client, args, context).await;
+    }
+    if let Some(certificate) = &args.revoke {
+        return revoke(client, certificate, context).await;
+    }
+    // The other two forms are the only ones without.
+    let name = args.name.clone().unwrap_or_default();
     let failed = |error| CliError::refused("cluster client-cert", error);
     let key = NodeKey::generate().map_err(failed)?;
     let request = v1::ClientCertificateRequest {
-        name: args.name.clone(),
+        name: name.clone(),
         ttl: Some(duration(args.ttl)),
         csr: key.csr_der().map_err(failed)?,
     };
@@ -183,8 +195,8 @@ async fn client_cert(
         })
         .await?;
     let (cert, secret, ca) = (
-        args.dir.join(format!("{}.crt", args.name)),
-        args.dir.join(format!("{}.key", args.name)),
+        args.dir.join(format!("{name}.crt")),
+        args.dir.join(format!("{name}.key")),
         args.dir.join("ca.crt"),
     );
     write_file(&secret, &key.pem(), 0o600)?;
@@ -192,6 +204,44 @@ async fn client_cert(
     write_file(&ca, &answer.root_certificate, 0o644)?;
     for path in [&cert, &secret, &ca] {
         context.line(&path.display().to_string())?;
+    }
+    Ok(())
+}
+
+async fn client_certs(
+    client: &Client,
+    args: &ClientCertArgs,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let answer = client
+        .ask("cluster client-cert", || {
+            let mut stub = client.cluster();
+            async move { stub.list_client_certificates(v1::ListClientCertificatesRequest {}).await }
+        })
+        .await?;
+    let row = |certificate| docker::cluster::client_row(certificate, (context.now)());
+    let rows: Vec<_> = answer.certificates.iter().map(row).collect();
+    let list = ListArgs { format: args.format.clone(), ..ListArgs::default() };
+    list::print(docker::cluster::CLIENT_COLUMNS, &rows, style(&list), context.out)
+}
+
+async fn revoke(
+    client: &Client,
+    certificate: &str,
+    context: &mut Context<'_>,
+) -> Result<(), CliError> {
+    let request = v1::RevokeClientCertificateRequest {
+        certificate: certificate.to_owned(),
+        request_id: request_id(),
+    };
+    let answer = client
+        .ask("cluster client-cert --revoke", || {
+            let (mut stub, request) = (client.cluster(), request.clone());
+            async move { stub.revoke_client_certificate(request).await }
+        })
+        .await?;
+    for serial in &answer.serials {
+        context.line(serial)?;
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ use weft_proto::{
         ClientCertificateRequest, ClientCertificateResponse, DataPathHealth, InfoRequest,
         InfoResponse, InitRequest, InitResponse, InspectClusterRequest, InspectClusterResponse,
         JoinRequest, JoinResponse, JoinTokenRequest, JoinTokenResponse, LeaveRequest,
-        LeaveResponse, RaftHealth, UpdateClusterRequest, UpdateClusterResponse,
-        cluster_service_server::ClusterService,
+        LeaveResponse, ListClientCertificatesRequest, ListClientCertificatesResponse, RaftHealth,
+        RevokeClientCertificateRequest, RevokeClientCertificateResponse, UpdateClusterRequest,
+        UpdateClusterResponse, cluster_service_server::ClusterService,
     },
 };
 use weft_worker::{container::Phase, facts};
@@ -106,6 +107,22 @@ impl ClusterService for ClusterApi {
     ) -> Result<Response<ClientCertificateResponse>, Status> {
         let manager = manager(&*self.node()?)?;
         api::cluster::client_certificate(&manager, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_client_certificates(
+        &self,
+        _request: Request<ListClientCertificatesRequest>,
+    ) -> Result<Response<ListClientCertificatesResponse>, Status> {
+        let manager = manager(&*self.node()?)?;
+        api::cluster::list_clients(&manager).await.map(Response::new)
+    }
+
+    async fn revoke_client_certificate(
+        &self,
+        request: Request<RevokeClientCertificateRequest>,
+    ) -> Result<Response<RevokeClientCertificateResponse>, Status> {
+        let manager = manager(&*self.node()?)?;
+        api::cluster::revoke_client(&manager, request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The cluster, and what a node knows of itself.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use weft_proto::v1;
 
@@ -7,10 +8,38 @@ use super::meta;
 use crate::{
     output::{
         escape::one_line,
-        time::{go_duration, rfc3339},
+        list::{Columns, Row},
+        time::{ago, go_duration, rfc3339},
     },
     wire::{WireDuration, nanos},
 };
+
+/// `weft cluster client-cert --ls`
+pub const CLIENT_COLUMNS: Columns = Columns {
+    shown: &[
+        ("Name", "NAME"),
+        ("Serial", "SERIAL"),
+        ("CreatedSince", "CREATED"),
+        ("Expires", "EXPIRES"),
+        ("Status", "STATUS"),
+    ],
+    more: &[("CreatedAt", "CREATED AT"), ("RevokedAt", "REVOKED AT")],
+    id: "Serial",
+};
+
+/// One certificate of a client.
+pub fn client_row(certificate: &v1::ClientCertificateInfo, now: Timestamp) -> Row {
+    let revoked = certificate.revoked_at.as_ref();
+    Row::new([
+        ("CreatedAt", rfc3339(certificate.issued_at.as_ref())),
+        ("CreatedSince", ago(certificate.issued_at.as_ref(), now)),
+        ("Expires", rfc3339(certificate.expires_at.as_ref())),
+        ("Name", certificate.name.clone()),
+        ("RevokedAt", revoked.map(|at| rfc3339(Some(at))).unwrap_or_default()),
+        ("Serial", certificate.serial.clone()),
+        ("Status", if revoked.is_some() { "Revoked" } else { "Valid" }.to_owned()),
+    ])
+}
 
 /// Everything about the cluster.
 pub fn inspect(cluster: &v1::Cluster) -> Value {

@@ -127,6 +127,7 @@ pub fn inspect(node: &v1::Node, links: Option<&v1::NodeLinksResponse>) -> Value 
             "Reachability": reachability(manager.reachability()),
             "Addr": manager.addr,
             "Voter": manager.voter,
+            "RaftIncarnation": manager.raft_incarnation,
         });
     }
     if let Some(own) = &node.tunnel {

@@ -250,6 +250,19 @@ impl ClusterService for Fake {
             expires_at: None,
         }))
     }
+    async fn list_client_certificates(
+        &self,
+        _request: Request<ListClientCertificatesRequest>,
+    ) -> Answer<ListClientCertificatesResponse> {
+        Ok(Response::new(ListClientCertificatesResponse::default()))
+    }
+    async fn revoke_client_certificate(
+        &self,
+        request: Request<RevokeClientCertificateRequest>,
+    ) -> Answer<RevokeClientCertificateResponse> {
+        let serials = vec![request.into_inner().certificate];
+        Ok(Response::new(RevokeClientCertificateResponse { serials }))
+    }
 }
 
 #[tonic::async_trait]

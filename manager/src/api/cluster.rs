@@ -1,14 +1,14 @@
 //! The replicated half of `ClusterService`. The daemon implements the service, as the other half is
 //! about the node itself, and hands these calls on; the gate brings them to the leader as all others.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 use weft_model::{
     Command, State, Time,
-    object::{ExtraToken, Secret},
-    spec::{Invalid, Role},
+    object::{ClientCertificate, ExtraToken, SERIALS_BETWEEN, Secret},
+    spec::{Invalid, Role, escape},
 };
 use weft_proto::{
     convert::{
@@ -19,13 +19,14 @@ use weft_proto::{
     },
     tls,
     v1::{
-        ClientCertificateRequest, ClientCertificateResponse, InfoResponse, InspectClusterResponse,
-        JoinTokenRequest, JoinTokenResponse, RaftHealth, UpdateClusterRequest,
-        UpdateClusterResponse,
+        ClientCertificateInfo, ClientCertificateRequest, ClientCertificateResponse, InfoResponse,
+        InspectClusterResponse, JoinTokenRequest, JoinTokenResponse,
+        ListClientCertificatesResponse, RaftHealth, RevokeClientCertificateRequest,
+        RevokeClientCertificateResponse, UpdateClusterRequest, UpdateClusterResponse,
     },
 };
 
-use super::networks::cluster;
+use super::{networks::cluster, resolve::NAME_SHOWN};
 use crate::{
     ca::{Authority, IssueError, Subject, join_token, new_secret},
     clock::{model_time, system_time},
@@ -37,7 +38,7 @@ use crate::{
 
 /// Life of a client's certificate that asks for none.
 const CLIENT_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Longest life of a client's certificate: it cannot be called back.
+/// Longest life of a client's certificate.
 const CLIENT_TTL_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// The cluster and its settings.
@@ -163,11 +164,69 @@ pub async fn client_certificate(
     let now = system_time(manager.core.clock.now());
     let issued = authority.sign_csr(&request.csr, &subject, ttl, now);
     let issued = issued.map_err(|error| not_signed(&error))?;
+    // Nobody has it before all managers know how to take it back.
+    let certificate = ClientCertificate {
+        serial: issued.peer.serial.clone(),
+        name: issued.peer.node_id.clone(),
+        issued: manager.core.clock.now(),
+        expires: model_time(issued.peer.not_after),
+        revoked: None,
+    };
+    manager.core.write(vec![Command::NoteClient { certificate }]).await?;
     Ok(ClientCertificateResponse {
         certificate: issued.chain_pem,
         root_certificate: authority.root_pem().to_owned(),
         expires_at: Some(timestamp(model_time(issued.peer.not_after))),
     })
+}
+
+/// The certificates of clients that have not expired.
+pub async fn list_clients(manager: &Manager) -> Result<ListClientCertificatesResponse, Status> {
+    let state = manager.current().await?;
+    let now = manager.core.clock.now();
+    let mut noted: Vec<_> = state.clients().filter(|noted| noted.expires > now).collect();
+    noted.sort_by(|a, b| (&a.name, a.issued, &a.serial).cmp(&(&b.name, b.issued, &b.serial)));
+    let certificates = noted.into_iter().map(|noted| ClientCertificateInfo {
+        name: noted.name.clone(),
+        serial: noted.serial.clone(),
+        issued_at: Some(timestamp(noted.issued)),
+        expires_at: Some(timestamp(noted.expires)),
+        revoked_at: noted.revoked.map(timestamp),
+    });
+    Ok(ListClientCertificatesResponse { certificates: certificates.collect() })
+}
+
+/// Takes the force of one certificate, or of all that a client has.
+pub async fn revoke_client(
+    manager: &Manager,
+    request: RevokeClientCertificateRequest,
+) -> Result<RevokeClientCertificateResponse, Status> {
+    let name = named(&request)?;
+    let choice = |state: &State, _: &mut dyn IdSource| {
+        let serials = revoked_by(state, &request.certificate)?;
+        Ok(Command::RevokeClient { serials })
+    };
+    let (serials, _) = manager.decide(name, choice).await?;
+    let serials = serials.split(SERIALS_BETWEEN).map(str::to_owned).collect();
+    Ok(RevokeClientCertificateResponse { serials })
+}
+
+/// Serial numbers of those that `text` names and that are in force.
+fn revoked_by(state: &State, text: &str) -> Result<Vec<String>, Status> {
+    let known = |noted: &&Arc<ClientCertificate>| noted.serial == text || noted.name == text;
+    let mut known = state.clients().filter(known).peekable();
+    if known.peek().is_none() {
+        let message = format!("no such client certificate: {}", escape(text, NAME_SHOWN));
+        let hint = "see what there is: weft cluster client-cert --ls";
+        return Err(hinted(Code::NotFound, message, Some(hint)));
+    }
+    let in_force = known.filter(|noted| noted.revoked.is_none());
+    let serials: Vec<_> = in_force.map(|noted| noted.serial.clone()).collect();
+    if serials.is_empty() {
+        let message = format!("client certificate {} is revoked already", escape(text, NAME_SHOWN));
+        return Err(hinted(Code::FailedPrecondition, message, None));
+    }
+    Ok(serials)
 }
 
 /// The cluster's authority, as the state holds it.

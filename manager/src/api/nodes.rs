@@ -209,5 +209,6 @@ fn as_manager(node: &Node, status: &StoreStatus) -> ManagerStatus {
         reachability: reachability.into(),
         addr: node.description.address.to_string(),
         voter: status.voters.iter().any(|voter| voter.number == node.number),
+        raft_incarnation: node.raft_incarnation.clone().unwrap_or_default(),
     }
 }

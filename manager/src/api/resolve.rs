@@ -11,7 +11,7 @@ use weft_proto::convert::status::{hinted, refused};
 /// Most candidates that an error names.
 const CANDIDATES_SHOWN: usize = 5;
 /// Most characters of a wrong name that an error repeats.
-const NAME_SHOWN: usize = 64;
+pub(crate) const NAME_SHOWN: usize = 64;
 
 /// What can be looked for.
 struct Kind {

@@ -22,6 +22,9 @@ use crate::{
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// How long a worker may take nothing although there is something for it.
 const LAG_MAX: Duration = Duration::from_secs(10);
+/// How long after a node's last change its store is taken for the one it shows: by then one that has
+/// heard of its demotion has closed it, which takes seconds, and shows none or another one.
+const STORE_SETTLES: Duration = Duration::from_secs(15);
 /// Most reports in one entry of the log: with their texts cut they stay far below its limit.
 const REPORTS_MAX: usize = 100;
 /// Most characters of a report's text; the state keeps no more either.
@@ -73,6 +76,7 @@ impl<L: Ledger> Desk<L> {
             sent: None,
             taken: None,
             tunnel: None,
+            store: None,
             dirty_since: Some(Instant::now()),
         };
         match session.run(hello, inbound, outbound).await {
@@ -98,6 +102,8 @@ struct Session<'a, L> {
     taken: Option<u64>,
     /// What the worker has for encrypted links, as it said last.
     tunnel: Option<TunnelReport>,
+    /// The Raft store that the worker has shown, if it has one.
+    store: Option<String>,
     /// Since when there may be something to send.
     dirty_since: Option<Instant>,
 }
@@ -148,8 +154,9 @@ impl<L: Ledger> Session<'_, L> {
     }
 
     /// Notes what the worker says of itself, and that it is in touch.
-    async fn describe(&self, hello: Hello) -> Result<(), SessionEnd> {
+    async fn describe(&mut self, hello: Hello) -> Result<(), SessionEnd> {
         let role = self.desk.member(self.node)?;
+        self.store.clone_from(&hello.raft_incarnation);
         // A worker that was a manager until a moment ago may still show its old store.
         let raft_incarnation = hello.raft_incarnation.filter(|_| role == Role::Manager);
         let id = self.node;
@@ -175,7 +182,7 @@ impl<L: Ledger> Session<'_, L> {
         self.registered.heard(Instant::now(), || self.desk.is_away(self.node));
         match message {
             FromWorker::Hello(hello) => self.describe(hello).await,
-            FromWorker::Heartbeat => Ok(()),
+            FromWorker::Heartbeat => self.note_store().await,
             FromWorker::Applied(revision) => {
                 self.registered.applied(revision);
                 Ok(())
@@ -217,6 +224,20 @@ impl<L: Ledger> Session<'_, L> {
         }
         let command = Command::ReportTunnel { id: self.node, report: report.clone() };
         self.desk.write(vec![command]).await
+    }
+
+    /// Notes the store of a manager that was demoted and promoted again before it had heard of either:
+    /// the state has forgotten it, and the node has no reason to show it anew.
+    async fn note_store(&self) -> Result<(), SessionEnd> {
+        let state = self.desk.ledger.view();
+        let (Some(node), Some(store)) = (state.node(self.node), &self.store) else { return Ok(()) };
+        let forgotten = node.spec.role == Role::Manager && node.raft_incarnation.is_none();
+        if !forgotten || self.desk.clock.now().since(node.meta.updated) < STORE_SETTLES {
+            return Ok(());
+        }
+        let (description, raft_incarnation) = (node.description.clone(), Some(store.clone()));
+        let id = self.node;
+        self.desk.write(vec![Command::DescribeNode { id, description, raft_incarnation }]).await
     }
 
     /// What the worker does not know yet, if there is anything.

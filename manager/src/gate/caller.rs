@@ -27,6 +27,9 @@ pub enum Credential {
         cluster: String,
         /// When it was signed, in whole seconds.
         issued: Time,
+        /// The serial number, in lower-case hexadecimal. A manager of before says none.
+        #[serde(default)]
+        serial: String,
     },
     /// Nothing.
     Nothing,
@@ -86,6 +89,14 @@ pub enum Denied {
         /// Its ID, as the certificate has it.
         node: String,
     },
+    /// The certificate of a client was revoked.
+    #[error("the certificate of client {name} was revoked (serial {serial})")]
+    Revoked {
+        /// Whose it is.
+        name: String,
+        /// Its serial number.
+        serial: String,
+    },
     /// The caller is known and may not.
     #[error("a {caller} may not call {method}")]
     NotAllowed {
@@ -140,6 +151,7 @@ impl Credential {
             name: peer.node_id.clone(),
             cluster: peer.cluster_id.clone(),
             issued: model_time(peer.not_before + BACKDATE),
+            serial: peer.serial.clone(),
         }
     }
 }
@@ -151,18 +163,22 @@ pub(super) fn judge(
     own_cluster: Option<&str>,
     state: Option<&State>,
 ) -> Result<Caller, Denied> {
-    let (holder, name, cluster, issued) = match credential {
+    let (holder, name, cluster, issued, serial) = match credential {
         Credential::Local => return Ok(Caller::Local),
         Credential::Nothing => return Ok(Caller::Anonymous),
-        Credential::Certificate { holder, name, cluster, issued } => {
-            (*holder, name, cluster, *issued)
+        Credential::Certificate { holder, name, cluster, issued, serial } => {
+            (*holder, name, cluster, *issued, serial)
         }
     };
     if own_cluster.is_some_and(|own| own != cluster) {
         return Err(Denied::OtherCluster);
     }
     if holder == Holder::Client {
-        return Ok(Caller::Client(name.clone()));
+        let noted = state.and_then(|state| state.client(serial));
+        return match noted.filter(|noted| noted.revoked.is_some()) {
+            Some(_) => Err(Denied::Revoked { name: name.clone(), serial: serial.clone() }),
+            None => Ok(Caller::Client(name.clone())),
+        };
     }
     let not_member = || Denied::NotMember { node: name.clone() };
     let id: NodeId = name.parse().map_err(|_| not_member())?;
@@ -209,6 +225,10 @@ impl From<Denied> for Status {
             }
             Denied::OtherCluster => (Code::PermissionDenied, "this address is of another cluster"),
             Denied::NotMember { .. } => return not_member(denied.to_string()),
+            Denied::Revoked { name, .. } => {
+                let hint = format!("if it should be let in: weft cluster client-cert {name}");
+                return hinted(Code::PermissionDenied, denied.to_string(), Some(&hint));
+            }
             Denied::NotAllowed { .. } => (Code::PermissionDenied, ""),
         };
         hinted(code, denied.to_string(), Some(hint))

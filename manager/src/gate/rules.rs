@@ -99,6 +99,8 @@ pub const RULES: &[Rule] = &[
     call("/weft.v1.ClusterService/Update", Callers::API, Leader),
     call("/weft.v1.ClusterService/JoinToken", Callers::API, Leader),
     call("/weft.v1.ClusterService/ClientCertificate", Callers::API, Leader),
+    call("/weft.v1.ClusterService/ListClientCertificates", Callers::API, Leader),
+    call("/weft.v1.ClusterService/RevokeClientCertificate", Callers::API, Leader),
     call("/weft.v1.NodeService/List", Callers::API, Leader),
     call("/weft.v1.NodeService/Get", Callers::API, Leader),
     call("/weft.v1.NodeService/Update", Callers::API, Leader),

@@ -7,8 +7,8 @@ use weft_model::{Digest, Named};
 use weft_proto::Message;
 use weft_proto::v1::{
     CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, PruneNetworksRequest,
-    RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RollbackServiceRequest,
-    RotateKeyRequest, UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
+    RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RevokeClientCertificateRequest,
+    RollbackServiceRequest, RotateKeyRequest, UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
 };
 
 use super::parse_request_id;
@@ -42,6 +42,7 @@ requests!(
     RemoveNetworkRequest,
     RemoveNodeRequest,
     RemoveServiceRequest,
+    RevokeClientCertificateRequest,
     RollbackServiceRequest,
     RotateKeyRequest,
     UpdateClusterRequest,

@@ -3,14 +3,19 @@
 use std::collections::BTreeSet;
 
 use tonic::Code;
+use weft_manager::api;
 use weft_model::spec::Role;
-use weft_proto::v1::{
-    CreateNetworkRequest, GetNodeRequest, ListNodesRequest, NetworkSpec, RemoveNodeRequest,
-    Role as WireRole, UpdateNodeRequest, network_service_client::NetworkServiceClient,
-    node_service_client::NodeServiceClient,
+use weft_proto::{
+    tls::{self, Identity, LiveIdentity, NodeKey},
+    v1::{
+        ClientCertificateRequest, CreateNetworkRequest, GetNodeRequest, ListNodesRequest,
+        NetworkSpec, RemoveNodeRequest, RevokeClientCertificateRequest, Role as WireRole,
+        UpdateNodeRequest, WatchRequest, network_service_client::NetworkServiceClient,
+        node_service_client::NodeServiceClient, watch_service_client::WatchServiceClient,
+    },
 };
 
-use crate::support::{Node, Session, refused, wait_for};
+use crate::support::{Node, PATIENCE, Session, host_port, refused, wait_for};
 
 struct Cluster {
     nodes: Vec<Node>,
@@ -157,4 +162,67 @@ async fn a_removed_node_is_cut_off_by_way_of_a_follower_too() {
     let end = tokio::time::timeout(std::time::Duration::from_secs(2), session.end()).await;
     let end = end.expect("the session goes on after the node was removed");
     assert_eq!(end.code(), Code::PermissionDenied, "{end:?}");
+}
+
+/// A new certificate of the client `name`.
+async fn client(leader: &Node, name: &str) -> LiveIdentity {
+    let key = NodeKey::generate().unwrap();
+    let csr = key.csr_der().unwrap();
+    let request = ClientCertificateRequest { name: name.to_owned(), ttl: None, csr };
+    let answer = api::cluster::client_certificate(&leader.manager(), request).await.unwrap();
+    let identity = Identity::from_pem(&answer.certificate, &key.pem(), &answer.root_certificate);
+    LiveIdentity::new(identity.unwrap())
+}
+
+#[tokio::test]
+async fn a_revoked_client_is_let_in_by_no_manager_and_its_streams_end() {
+    let Cluster { nodes, _sessions } = three().await;
+    let leader = nodes.iter().find(|node| node.manager().is_leader()).unwrap();
+    let (mallory, alice) = (client(leader, "mallory").await, client(leader, "alice").await);
+    let serial = alice.subject().serial;
+    let channel = |who: &LiveIdentity, node: &Node| tls::channel(who, &host_port(node.address));
+    let list = async |who: &LiveIdentity, node: &Node| {
+        NodeServiceClient::new(channel(who, node)).list(ListNodesRequest {}).await
+    };
+    let mut watches = Vec::new();
+    for node in &nodes {
+        let mut client = WatchServiceClient::new(channel(&mallory, node));
+        watches.push(client.watch(WatchRequest::default()).await.unwrap().into_inner());
+    }
+    let revoke = async |certificate: &str| {
+        let certificate = certificate.to_owned();
+        let request = RevokeClientCertificateRequest { certificate, request_id: String::new() };
+        api::cluster::revoke_client(&leader.manager(), request).await
+    };
+    assert_eq!(revoke("mallory").await.unwrap().serials, [mallory.subject().serial.clone()]);
+    for watch in &mut watches {
+        let end = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match watch.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ends without a reason"),
+                    Err(status) => return status,
+                }
+            }
+        });
+        let end = end.await.expect("the stream goes on after the certificate was revoked");
+        assert_eq!(end.code(), Code::PermissionDenied, "{end:?}");
+    }
+    for node in &nodes {
+        let (what, hint) = refused(list(&mallory, node).await, Code::PermissionDenied);
+        assert!(what.contains("mallory was revoked"), "{what}");
+        assert!(hint.contains("client-cert"), "{hint}");
+        list(&alice, node).await.expect("others are not meant");
+    }
+    refused(revoke("mallory").await, Code::FailedPrecondition);
+    refused(revoke("nobody").await, Code::NotFound);
+    // A new one of the same name is another one; and one can be named by its number.
+    let again = client(leader, "mallory").await;
+    list(&again, &nodes[0]).await.expect("it is in force");
+    assert_eq!(revoke(&serial).await.unwrap().serials, [serial]);
+    refused(list(&alice, &nodes[0]).await, Code::PermissionDenied);
+    let found = api::cluster::list_clients(&leader.manager()).await.unwrap().certificates;
+    let found: Vec<_> =
+        found.iter().map(|one| (one.name.as_str(), one.revoked_at.is_some())).collect();
+    assert_eq!(found, [("alice", true), ("mallory", true), ("mallory", false)]);
 }
