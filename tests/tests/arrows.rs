@@ -47,7 +47,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("netlink_packet_route", &["overlay/src/kernel/"]),
     ("netlink_packet_netfilter", &["overlay/src/kernel/"]),
     ("netlink_sys", &["overlay/src/kernel/"]),
-    ("prost", &["proto/"]),
+    // The fuzzer reads foreign bytes as the wire does.
+    ("prost", &["proto/", "tests/fuzz/"]),
     ("prost_types", &["proto/"]),
     ("libcontainer", &["worker/src/container/"]),
 ];
