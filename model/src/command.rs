@@ -2,9 +2,15 @@
 //!
 //! A command carries the decision (this VNI, this address, this node, this time), never the wish.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{
+        self, MapAccess, SeqAccess, Unexpected, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
 
 use crate::{
     cable::CableEnd,
@@ -33,8 +39,7 @@ pub struct Proposal {
 }
 
 /// The name of a write, and what was asked for under it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "NamedInLog")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Named {
     /// The caller's name for it.
     pub id: RequestId,
@@ -47,19 +52,46 @@ pub struct Named {
 pub struct Digest(pub u64);
 
 /// A log of before there were digests has the name alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NamedInLog {
-    Alone(RequestId),
-    Both { id: RequestId, digest: Option<Digest> },
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NamedInLog)
+    }
 }
 
-impl From<NamedInLog> for Named {
-    fn from(read: NamedInLog) -> Self {
-        match read {
-            NamedInLog::Alone(id) => Self::from(id),
-            NamedInLog::Both { id, digest } => Self { id, digest },
-        }
+/// Takes either as it comes. An enumeration without tags would keep all that it reads until it knows which
+/// it is: a mebibyte for each level of lists in lists, which three bytes can begin.
+struct NamedInLog;
+
+#[derive(Deserialize)]
+struct Both {
+    id: RequestId,
+    digest: Option<Digest>,
+}
+
+impl From<Both> for Named {
+    fn from(Both { id, digest }: Both) -> Self {
+        Self { id, digest }
+    }
+}
+
+impl<'de> Visitor<'de> for NamedInLog {
+    type Value = Named;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a write, alone or with its digest")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Named, E> {
+        let id = RequestId::new(text).map(Named::from);
+        id.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Named, A::Error> {
+        Both::deserialize(MapAccessDeserializer::new(map)).map(Named::from)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Named, A::Error> {
+        Both::deserialize(SeqAccessDeserializer::new(list)).map(Named::from)
     }
 }
 

@@ -260,13 +260,18 @@ pub fn host_port(text: &str) -> Result<String, String> {
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => {
-            let port = port.parse::<u16>().ok().filter(|&port| port != 0);
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            let port = port.parse::<u16>().ok().filter(|&port| digits && port != 0);
             (host, port.ok_or("the port must be from 1 to 65535")?)
         }
         None => (text, DEFAULT_PORT),
     };
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
         return Err("expected HOST:PORT".into());
+    }
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if host.contains([':', '[', ']']) && inside.is_none_or(|ip| address6(ip).is_err()) {
+        return Err("an IPv6 address stands in brackets: [ADDRESS]:PORT".into());
     }
     Ok(format!("{host}:{port}"))
 }
@@ -293,7 +298,8 @@ pub fn tail(text: &str) -> Result<Tail, String> {
 
 /// RFC 3339, a date, UNIX seconds, or a span back from now.
 pub fn since(text: &str) -> Result<Since, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
+    // `nan` and `inf` are numbers to the parser.
+    if let Some(seconds) = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite()) {
         let time = Timestamp::from_nanosecond((seconds * 1e9) as i128);
         return time.map(Since::At).map_err(|_| "not a time since 1970".into());
     }

@@ -102,7 +102,8 @@ impl ResolvConf {
             // The last one counts; `domain` is the old name of `search`.
             ("domain" | "search", false) => self.search = words,
             ("options", false) => self.options.extend(words),
-            (_, _) => self.other.push(line.to_string()),
+            // What ends a line elsewhere may come before its end here.
+            (_, _) => self.other.push(line.trim_end().to_string()),
         }
     }
 

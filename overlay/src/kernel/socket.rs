@@ -211,7 +211,8 @@ impl Socket {
 fn error_of(message: &Received<'_>) -> Result<(), i32> {
     match get_u32(message.body, 0).map(u32::cast_signed) {
         Some(0) => Ok(()),
-        Some(negative) => Err(-negative),
+        // The kernel's are negative, and small.
+        Some(number) => Err(number.checked_neg().filter(|e| *e > 0).unwrap_or(libc::EBADMSG)),
         None => Err(libc::EBADMSG),
     }
 }

@@ -56,6 +56,10 @@ fn addresses() {
         assert!(subnet(bad).is_err(), "{bad}");
     }
     assert_eq!(host_port("10.0.0.1").as_deref(), Ok("10.0.0.1:2377"));
+    // Without brackets nobody can tell the port from the end of the address.
+    for bad in ["0:2:3:4:5:6:7:00022", "[host]:22", "[::1:22", "host:+22"] {
+        assert!(host_port(bad).is_err(), "{bad}");
+    }
     assert_eq!(host_port("fd00::1").as_deref(), Ok("[fd00::1]:2377"));
     assert_eq!(host_port("m1:99").as_deref(), Ok("m1:99"));
     for bad in ["m1:0", "m1:x", ":2377", "", "a b:1", "http://x:1"] {
@@ -77,7 +81,9 @@ fn signals_times_words_and_mounts() {
     assert_eq!(since("5"), Ok(Since::At(Timestamp::from_second(5).unwrap())));
     assert!(matches!(since("2026-01-02T15:04:05Z"), Ok(Since::At(_))));
     assert!(matches!(since("2026-01-02"), Ok(Since::At(_))));
-    assert!(since("yesterday").is_err());
+    for bad in ["yesterday", "nan", "-inf"] {
+        assert!(since(bad).is_err(), "{bad}");
+    }
     assert_eq!(
         words(r#"sh -c "echo 'a b'" x\ y ''"#).unwrap().0,
         ["sh", "-c", "echo 'a b'", "x y", ""]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    MAX_OUTPUT, MAX_STEPS, TemplateError, funcs,
+    MAX_OUTPUT, MAX_STEPS, MAX_VALUES, TemplateError, funcs,
     parse::{Binding, Node, Operand, Pipeline},
     show,
 };
@@ -14,7 +14,7 @@ const FREE_MAPS: [&str; 6] =
     ["Labels", "Options", "AuxiliaryAddresses", "Label", "Sysctls", "Annotations"];
 
 pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
-    let mut eval = Eval { out: String::new(), steps: 0, variables: vec![] };
+    let mut eval = Eval { out: String::new(), steps: 0, bytes: 0, variables: vec![] };
     eval.variables.push((String::new(), data.clone()));
     eval.block(nodes, data)?;
     Ok(eval.out)
@@ -30,6 +30,8 @@ enum Flow {
 struct Eval {
     out: String,
     steps: usize,
+    /// Of all values so far.
+    bytes: usize,
     /// Innermost last; `$` itself has the empty name.
     variables: Vec<(String, Value)>,
 }
@@ -56,6 +58,15 @@ impl Eval {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             return exec("template", format!("more than {MAX_STEPS} steps"));
+        }
+        Ok(())
+    }
+
+    /// Counts a value that was made.
+    fn count(&mut self, value: &Value) -> Result<(), TemplateError> {
+        self.bytes += weight(value);
+        if self.bytes > MAX_VALUES {
+            return exec("template", format!("more than {MAX_VALUES} bytes of values"));
         }
         Ok(())
     }
@@ -117,6 +128,9 @@ impl Eval {
         }
         for (key, item) in items {
             self.step()?;
+            if !over.variables.is_empty() {
+                self.count(&item)?;
+            }
             let scope = self.variables.len();
             match (over.variables.as_slice(), over.binding) {
                 ([value], binding) => self.bind(value, item.clone(), binding)?,
@@ -221,7 +235,10 @@ impl Eval {
             args.push(self.operand(operand, dot)?);
         }
         args.extend(piped);
-        funcs::call(name, &args).map_err(|why| TemplateError::Exec { at: name.to_owned(), why })
+        let made = funcs::call(name, &args)
+            .map_err(|why| TemplateError::Exec { at: name.to_owned(), why })?;
+        self.count(&made)?;
+        Ok(made)
     }
 
     /// `and` gives its first false argument, `or` its first true one, else the last.
@@ -249,7 +266,7 @@ impl Eval {
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, TemplateError> {
         self.step()?;
-        match operand {
+        let value = match operand {
             Operand::Dot => Ok(dot.clone()),
             Operand::Constant(value) => Ok(value.clone()),
             Operand::Field(path) => walk(dot, path),
@@ -265,8 +282,21 @@ impl Eval {
                 walk(&value, path)
             }
             Operand::Function(name) => self.call(name, &[], None, dot),
-        }
+        }?;
+        self.count(&value)?;
+        Ok(value)
     }
+}
+
+/// About how many bytes a value takes.
+fn weight(value: &Value) -> usize {
+    let rest = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() + weight(item)).sum(),
+    };
+    size_of::<Value>() + rest
 }
 
 /// What `range` goes over, with the index or key of each; maps in the order of their keys.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{printf, show};
+use super::{MAX_OUTPUT, MAX_PARTS, printf, show};
 
 /// Longest result of `pad`, in characters.
 const MAX_PAD: u64 = 1_000;
@@ -143,6 +143,10 @@ fn slice(args: &[Value]) -> Result<Value, String> {
 fn join(args: &[Value]) -> Result<Value, String> {
     match args {
         [Value::Array(items), Value::String(separator)] => {
+            let between = separator.len().saturating_mul(items.len());
+            if between > MAX_OUTPUT {
+                return Err(format!("error calling join: more than {MAX_OUTPUT} bytes"));
+            }
             let items: Vec<String> = items.iter().map(show::inner).collect();
             Ok(Value::String(items.join(separator)))
         }
@@ -157,6 +161,11 @@ fn join(args: &[Value]) -> Result<Value, String> {
 }
 
 fn split(args: &[Value]) -> Result<Value, String> {
+    if let [Value::String(text), Value::String(separator)] = args
+        && text.matches(separator.as_str()).count() >= MAX_PARTS
+    {
+        return Err(format!("error calling split: more than {MAX_PARTS} parts"));
+    }
     match args {
         [Value::String(text), Value::String(separator)] if separator.is_empty() => {
             Ok(text.chars().map(|c| Value::String(c.to_string())).collect())

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `lex` cuts the text into tokens, `parse` makes a tree of it, `eval` walks the
 //! tree, `funcs` and `printf` are the functions, `show` is how Go prints a value. All of it is
-//! pure, and everything is limited: nesting, steps and output each have a named bound, so that no
+//! pure, and everything is limited: nesting, steps, values and output each have a named bound, so that no
 //! template can exhaust the machine.
 
 mod eval;
@@ -22,8 +22,12 @@ pub const MAX_TEMPLATE: usize = 64 * 1024;
 pub const MAX_DEPTH: usize = 50;
 /// Most nodes that one rendering may visit.
 pub const MAX_STEPS: usize = 1_000_000;
-/// Longest output of one rendering, in bytes.
+/// Longest output of one rendering, in bytes; also of one list that is joined.
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
+/// Most bytes of all values that one rendering may make, the copies that it works with included.
+pub const MAX_VALUES: usize = 4 * MAX_OUTPUT;
+/// Most parts that a text may be split into.
+pub const MAX_PARTS: usize = 1 << 20;
 
 /// Why a template was not understood, or could not be applied to a value. The texts follow Go's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -141,6 +141,15 @@ fn limits_hold() {
     let data = json!({"A": vec![1; 200]});
     let error = Template::parse(many).unwrap().render(&data).unwrap_err();
     assert!(error.to_string().contains("steps"), "{error}");
+    let doubled = r#"{{$x := "a"}}"#.to_owned() + &"{{$x = print $x $x}}".repeat(40);
+    assert!(render(&doubled).contains("bytes of values"));
+    let joined = "{{$x := `a`}}".to_owned()
+        + &"{{$x = print $x $x}}".repeat(17)
+        + r#"{{join (split $x "") $x}}"#;
+    assert!(render(&joined).contains("calling join: more than"));
+    let split =
+        "{{$x := `a`}}".to_owned() + &"{{$x = print $x $x}}".repeat(20) + r#"{{split $x ""}}"#;
+    assert!(render(&split).contains("calling split: more than"));
 }
 
 proptest! {
