@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use rand::{RngExt as _, rngs::StdRng};
 use tonic::Status;
+use weft_model::NodeId;
+use weft_proto::v1::RotateKeyRequest;
 
 use super::{
     HOSTS,
     book::{Book, Entries},
+    daemon::host_name,
     local::{Local, Verdict},
     net::{Answer, HostId, Net, Parcel},
     request::{Call, Reply, Shown, is_open},
@@ -87,6 +90,15 @@ impl Caller {
                 }
             }
         }
+    }
+
+    /// Has the key of a host's node rotated; refused if the node has not said one yet.
+    pub(super) async fn rotate_key(&mut self, host: HostId, node: NodeId) {
+        let what = format!("rotate the key of {}", host_name(host));
+        let node = node.to_string();
+        let call =
+            |request_id| Call::RotateKey(RotateKeyRequest { node: node.clone(), request_id });
+        let _ = self.call(&what, call).await;
     }
 
     async fn attempt(&self, body: Call) -> Option<Reply> {

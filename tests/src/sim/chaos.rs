@@ -36,12 +36,41 @@ pub(super) enum Fault {
     Refusals(HostId),
     /// Somebody removes something of ours in a kernel by hand.
     Drift(HostId),
+    /// A node is cut off, and the key of one that it has an encrypted network with is rotated.
+    Apart,
+    /// All containers end at once, and the kernel of one machine lets go of nothing for a while.
+    Clinging,
+    /// All containers end at once.
+    Ends,
 }
 
 /// Longest time between two faults.
 const PAUSE: u64 = 1_500;
 /// Longest time a host is dead or asleep.
 const AWAY: u64 = 6_000;
+
+/// How often in a run a key is rotated while one who must know is away.
+const ROTATIONS: u64 = 4;
+/// How often addresses are needed while some are clung to.
+const CLINGINGS: u64 = 2;
+/// So often containers end then, all at once, and so many milliseconds apart: a network has five addresses.
+const ENDS: (u64, u64) = (3, 600);
+
+/// What random faults meet too seldom: moments at which keys and addresses change hands. Each comes in a
+/// part of the `span` of its own, in milliseconds; the first ones when there are networks.
+pub(super) fn pointed(random: &mut StdRng, span: u64) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut spread = |count: u64| -> Vec<u64> {
+        let begin = |part: u64| span / 5 + part * (span - span / 5) / count;
+        (0..count).map(|part| random.random_range(begin(part)..begin(part + 1))).collect()
+    };
+    faults.extend(spread(ROTATIONS).into_iter().map(|at| (at, Fault::Apart)));
+    for at in spread(CLINGINGS) {
+        faults.push((at, Fault::Clinging));
+        faults.extend((1..=ENDS.0).map(|turn| (at + turn * ENDS.1, Fault::Ends)));
+    }
+    faults
+}
 
 /// The next faults, each with the milliseconds until then.
 pub(super) fn next(random: &mut StdRng) -> Vec<(u64, Fault)> {

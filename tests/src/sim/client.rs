@@ -84,6 +84,13 @@ impl Client {
         let service = self.caller.pick(services.len()).map(|index| services[index].clone());
         let attachment = self.caller.pick(attachments.len()).map(|i| attachments[i].clone());
         let room = network.as_ref().map_or(0, |network| room(&entries, network));
+        // To begin with, what faults can do harm to.
+        if networks.is_empty() {
+            return self.create_network().await;
+        }
+        if services.is_empty() {
+            return self.create_service(network.filter(|_| room > REPLICAS_MAX as usize)).await;
+        }
         match (self.caller.random.random_range(0..21), network, service, attachment) {
             (0 | 1, ..) if networks.len() < NETWORKS_MAX => self.create_network().await,
             (2..=4, network, ..) if services.len() < SERVICES_MAX => {

@@ -17,7 +17,7 @@ use weft_model::{
 use weft_overlay::wire::Config;
 use weft_proto::convert::session::AssignmentsUpdate;
 
-use super::{daemon::host_name, host::Host, trace::Trace};
+use super::{daemon::host_name, host::Host, net::HostId, trace::Trace};
 
 /// A member of an encrypted network, and where it is.
 type Member = (NetworkId, AttachmentId, NodeId);
@@ -191,6 +191,18 @@ pub(super) fn lost(hosts: &[Host]) -> (Vec<String>, u64) {
         }
     }
     (found, ways)
+}
+
+/// Machines whose nodes have an encrypted network in common, both ways, with the node of the first.
+pub(super) fn pairs(hosts: &[Host]) -> Vec<(HostId, HostId, NodeId)> {
+    let known: Vec<_> =
+        hosts.iter().map(|host| (host.id(), host.site.told.lock().firm.clone())).collect();
+    let mut found = Vec::new();
+    for (one, facts) in &known {
+        let others = known.iter().filter(|(other, theirs)| one != other && settled(facts, theirs));
+        found.extend(others.filter_map(|(other, _)| Some((*one, *other, facts.node?))));
+    }
+    found
 }
 
 /// Whether both have a member of one encrypted network which both know.

@@ -37,6 +37,10 @@ const PARAMETERS: [(&str, &str); 8] = [
 const MTU: u32 = 1500;
 /// Exit code of a container that SIGTERM has ended.
 const TERMINATED: i32 = 143;
+/// Exit code of a container that has crashed.
+const CRASHED: i32 = 1;
+/// Operations that a kernel refuses while it clings to what it has: some seconds of tries.
+const CLUNG_TO: usize = 60;
 /// SIGTERM.
 const TERM: i32 = 15;
 
@@ -234,6 +238,34 @@ impl Machine {
             let fails = inner.random.random_ratio(1, 4);
             inner.kernel.failures.push_back(fails);
         }
+    }
+
+    /// Has the next operations of the kernel fail, all of them.
+    pub(super) fn cling(&self) {
+        self.lock().kernel.failures.extend([true; CLUNG_TO]);
+    }
+
+    /// Whether a container here has an address.
+    pub(super) fn has_addresses(&self) -> bool {
+        let inner = self.lock();
+        let sandboxes = inner
+            .kernel
+            .plane
+            .places
+            .iter()
+            .filter(|(place, _)| matches!(place, Place::Sandbox(_)));
+        let mut objects = sandboxes.flat_map(|(_, objects)| objects.values());
+        objects.any(|object| matches!(object, Object::Address(..)))
+    }
+
+    /// All containers end by themselves.
+    pub(super) fn end_all(&self) {
+        let mut inner = self.lock();
+        let running = |(id, container): (&ContainerId, &Container)| {
+            (container.phase == Phase::Running).then(|| id.clone())
+        };
+        let all: Vec<_> = inner.containers.iter().filter_map(running).collect();
+        all.iter().for_each(|id| inner.end(id, CRASHED));
     }
 
     /// From now on nothing goes wrong by itself.

@@ -5,6 +5,14 @@
 //! Simulated: time, the network, the disks of the stores, kernels and containers, and the faults that
 //! are done to all of them. A seed fixes everything that happens, so a run that fails can be repeated.
 //!
+//! Most faults come at random. Some come on purpose (`chaos::pointed`), when keys and addresses change hands: a
+//! node is cut off while the key of a peer is rotated; all containers end while a kernel clings to what is
+//! theirs.
+//!
+//! What was planted to see it caught, and by how many of the first eight seeds: a leader that switches keys
+//! without waiting for anybody (`manager/src/controller/keys.rs`), 6. Not yet by any of the first four: an
+//! address that is free before its container has let go of it (`worker/src/tasks/driver.rs`).
+//!
 //! Reading order: [`world`] (the run), `chaos`, `host`, `daemon`, `net`, `link`, `machine`, `client`,
 //! `operator`, `audit` (checks all the time), `rest` (checks at the end).
 

@@ -12,7 +12,7 @@ use std::{
 
 use rand::RngExt as _;
 use weft_model::spec::{Availability, Role};
-use weft_proto::v1::{self, RemoveNodeRequest, RotateKeyRequest, UpdateNodeRequest};
+use weft_proto::v1::{self, RemoveNodeRequest, UpdateNodeRequest};
 
 use super::{
     HOSTS, MANAGERS,
@@ -93,7 +93,7 @@ impl Operator {
             }
             (8 | 9, Role::Worker, _) => self.replace(host, node).await,
             (8 | 9, Role::Manager, _) if may_demote => self.replace_manager(host, node).await,
-            _ => self.rotate_key(host, node).await,
+            _ => self.caller.rotate_key(host, node.node).await,
         }
     }
 
@@ -119,15 +119,6 @@ impl Operator {
         let change = UpdateNodeRequest { availability: Some(wire.into()), ..Default::default() };
         self.update(host, what, change).await;
         self.write_down(host, |node| node.availability = availability);
-    }
-
-    async fn rotate_key(&mut self, host: HostId, node: NodeEntry) {
-        let what = format!("rotate the key of {}", host_name(host));
-        let node = node.node.to_string();
-        let call =
-            |request_id| Call::RotateKey(RotateKeyRequest { node: node.clone(), request_id });
-        // It is refused if the node has not said a key yet.
-        let _ = self.caller.call(&what, call).await;
     }
 
     fn write_down(&self, host: HostId, change: impl FnOnce(&mut NodeEntry)) {

@@ -50,6 +50,8 @@ const HEALING: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long before their time keys are when the cluster begins to be harmed, in milliseconds.
 const YOUNG: (u64, u64) = (2_000, 9_000);
+/// What makes the second sequence of a seed another than the first.
+const PURPOSE: u64 = 0x5eed;
 /// How many clients there are.
 const CLIENTS_COUNT: u64 = 3;
 /// The most a host's wall clock is wrong, in milliseconds.
@@ -83,6 +85,8 @@ struct World {
     book: Book,
     /// Set when clients make no more calls.
     stop: Arc<AtomicBool>,
+    /// Decides on what is done on purpose, so that the rest comes as it would without.
+    purpose: StdRng,
     /// What the operator has done to machines.
     orders: Orders,
     /// What is done at a time, in the order in which it was decided.
@@ -132,6 +136,7 @@ impl World {
             clients: host::runtime(),
             book: Book::new(),
             stop: Arc::default(),
+            purpose: StdRng::seed_from_u64(seed ^ PURPOSE),
             orders: Orders::default(),
             agenda: BTreeMap::new(),
             planned: 0,
@@ -329,6 +334,9 @@ impl World {
     fn harm(&mut self) {
         let chaos = if crate::soak() { CHAOS.1 } else { CHAOS.0 };
         let end = self.clock.now() + millis(chaos);
+        for (after, fault) in chaos::pointed(&mut self.purpose, millis(chaos)) {
+            self.plan(after, fault);
+        }
         while self.clock.now() < end && self.trace.violations().is_empty() {
             if self.agenda.is_empty() || self.random.random_ratio(1, 400) {
                 for (after, fault) in chaos::next(&mut self.random) {
@@ -377,6 +385,9 @@ impl World {
                 self.trace.note(&host_name(host), "its kernel will refuse");
                 self.host_mut(host).site.machine.refuse();
             }
+            Fault::Apart => self.rotate_apart(),
+            Fault::Clinging => self.cling(),
+            Fault::Ends => self.end_containers(),
             Fault::Drift(host) => {
                 // Where there is nothing of ours to remove, the next host that has something.
                 for host in (host..=HOSTS).chain(1..host) {
@@ -387,6 +398,38 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Has a key changed while one that must know of it is away.
+    fn rotate_apart(&mut self) {
+        let pairs = keys::pairs(&self.hosts);
+        if pairs.is_empty() {
+            return;
+        }
+        let (near, far, node) = pairs[self.purpose.random_range(0..pairs.len())];
+        self.split(&[far]);
+        let name = format!("apart{}", self.clock.now());
+        let random = StdRng::seed_from_u64(self.purpose.random());
+        let (net, trace, book) = (self.net.clone(), self.trace.clone(), self.book.clone());
+        let mut caller = Caller::new(&name, net, trace, book, random);
+        self.clients.spawn(async move { caller.rotate_key(near, node).await });
+    }
+
+    /// All containers end; on one machine that has addresses what was theirs stays for a while.
+    fn cling(&mut self) {
+        let holders: Vec<_> =
+            self.hosts.iter().filter(|host| host.site.machine.has_addresses()).collect();
+        if !holders.is_empty() {
+            let host = holders[self.purpose.random_range(0..holders.len())];
+            self.trace.note(&host_name(host.id()), "its kernel clings to all it has");
+            host.site.machine.cling();
+        }
+        self.end_containers();
+    }
+
+    fn end_containers(&self) {
+        self.trace.note("all", "containers end");
+        self.hosts.iter().for_each(|host| host.site.machine.end_all());
     }
 
     /// Clients stay on the side of the majority.
