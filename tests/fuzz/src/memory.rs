@@ -7,7 +7,7 @@ use std::{
 };
 
 /// What any input may cost, in bytes: buffers of a fixed size, and the values of a template.
-const BASE: usize = 256 << 20;
+const BASE: usize = 512 << 20;
 /// What each of its bytes may cost besides.
 const EACH: usize = 4_096;
 /// Where the process ends, before the machine suffers.

@@ -25,7 +25,7 @@ pub const MAX_STEPS: usize = 1_000_000;
 /// Longest output of one rendering, in bytes; also of one list that is joined.
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 /// Most bytes of all values that one rendering may make, the copies that it works with included.
-pub const MAX_VALUES: usize = 4 * MAX_OUTPUT;
+pub const MAX_VALUES: usize = 8 * MAX_OUTPUT;
 /// Most parts that a text may be split into.
 pub const MAX_PARTS: usize = 1 << 20;
 
