@@ -77,6 +77,10 @@ impl FromStr for Constraint {
         if value.is_empty() {
             return Err(invalid("has no value"));
         }
+        // Written without blanks it would be another one.
+        if key.ends_with('=') {
+            return Err(invalid("the comparison is == or !="));
+        }
         let lower = key.to_ascii_lowercase();
         let key = match lower.as_str() {
             "node.id" => Key::Id,

@@ -144,7 +144,7 @@ pub fn constraint(text: &str) -> Result<String, String> {
     if value.is_empty() {
         return Err("nothing stands behind the comparison".into());
     }
-    if value.starts_with('=') {
+    if value.starts_with('=') || key.ends_with('=') {
         return Err("the comparison is == or !=".into());
     }
     let lower = key.to_ascii_lowercase();
