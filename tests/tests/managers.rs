@@ -10,17 +10,6 @@ use weft_tests::{Lab, eventually, stays};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Number of the host that leads, as seen by host `from`.
-fn leader(lab: &Lab, from: usize) -> Result<usize, String> {
-    let list = lab
-        .host(from)
-        .weft(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])
-        .text()?;
-    let line = list.lines().find(|line| line.ends_with("Leader")).ok_or(list.clone())?;
-    let name = line.split(' ').next().unwrap_or_default();
-    name.trim_start_matches('n').parse().map_err(|_| list)
-}
-
 #[test]
 fn three_managers_survive_the_loss_of_their_leader() {
     let lab = Lab::cluster("failover", 3, 1);
@@ -35,12 +24,12 @@ fn three_managers_survive_the_loss_of_their_leader() {
         let info = lab.host(1).weft(&["info"]).text()?;
         if info.matches(":2377").count() >= 3 { Ok(()) } else { Err(info) }
     });
-    let first = leader(&lab, 1).expect("a leader");
+    let first = lab.leader(1).expect("a leader");
     let others: Vec<usize> = (1..=3).filter(|n| *n != first).collect();
     lab.host(first).kill9();
     let start = Instant::now();
     let second = eventually("another one leads", PATIENCE, || {
-        let now = leader(&lab, others[0])?;
+        let now = lab.leader(others[0])?;
         if now == first { Err("still the dead one".into()) } else { Ok(now) }
     });
     eprintln!("a new leader after {:?}", start.elapsed());
@@ -135,7 +124,7 @@ fn all_managers_are_killed_and_restarted() {
     for n in [2, 3, 1] {
         lab.host(n).start();
     }
-    eventually("there is a leader", PATIENCE, || leader(&lab, 1));
+    eventually("there is a leader", PATIENCE, || lab.leader(1));
     lab.nodes_ready(3);
     assert!(lab.host(2).weft(&["network", "ls"]).ok().contains("shop"));
     stays("healthy tasks are left alone", Duration::from_secs(5), || {
@@ -149,7 +138,7 @@ fn all_managers_are_killed_and_restarted() {
 fn the_leader_is_killed_while_nodes_join() {
     let lab = Lab::cluster("join-kill", 3, 0);
     lab.network("shop", "10.20.0.0/24");
-    let first = leader(&lab, 1).expect("a leader");
+    let first = lab.leader(1).expect("a leader");
     let survivor = (1..=3).find(|n| *n != first).expect("three of them");
     let token = lab.token("worker");
     let joiners = lab.more_hosts(4, 4);
@@ -176,7 +165,7 @@ fn the_leader_is_killed_while_nodes_join() {
         started.into_iter().map(|one| one.join().expect("no panic")).collect()
     });
     eventually("another one leads", PATIENCE, || {
-        leader(&lab, survivor).and_then(
+        lab.leader(survivor).and_then(
             |n| {
                 if n == first { Err("the dead one".into()) } else { Ok(n) }
             },

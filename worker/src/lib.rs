@@ -2,7 +2,7 @@
 //!
 //! [`session`] brings the node's assignments, [`cache`] keeps them over a restart, [`desired`] says
 //! what they mean for the kernel and for names, [`plumbing`] makes it so, [`tasks`] runs the
-//! containers, [`attach`] sees to namespaces of others, [`tunnel`] has the node's keys of the encrypted
+//! containers, [`health`] checks them, [`attach`] sees to namespaces of others, [`tunnel`] has the node's keys of the encrypted
 //! links, [`report`] says what came of it, [`metrics`] shows it all, [`doctor`] says what
 //! is wrong, and [`worker`] puts them together.
 //!

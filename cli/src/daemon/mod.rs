@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`settings`] is what it was told, [`lock`] keeps it the only one, [`membership`] is
 //! what it remembers of its cluster, [`node`] is the running whole, [`lifecycle`] takes it into a
-//! cluster and out, [`roles`] makes it a manager and a worker again, [`serve`] listens,
+//! cluster and out, [`roles`] makes it a manager and a worker again, [`removed`] clears it, if it is put
+//! out, [`serve`] listens,
 //! [`cluster_service`] takes the user's words, [`metrics`] shows how it does, and [`doctor`]
 //! what is wrong.
 

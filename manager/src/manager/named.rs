@@ -8,7 +8,8 @@ use weft_proto::Message;
 use weft_proto::v1::{
     CreateNetworkRequest, CreateServiceRequest, JoinTokenRequest, PruneNetworksRequest,
     RemoveNetworkRequest, RemoveNodeRequest, RemoveServiceRequest, RevokeClientCertificateRequest,
-    RollbackServiceRequest, RotateKeyRequest, UpdateClusterRequest, UpdateNodeRequest, UpdateServiceRequest,
+    RollbackServiceRequest, RotateKeyRequest, UpdateClusterRequest, UpdateNodeRequest,
+    UpdateServiceRequest,
 };
 
 use super::parse_request_id;

@@ -139,6 +139,17 @@ impl Lab {
         self.host(1).weft(&["network", "create", "-d", "overlay", "--subnet", subnet, name]).ok();
     }
 
+    /// Number of the host that leads, as host `from` sees it.
+    pub fn leader(&self, from: usize) -> Result<usize, String> {
+        let list = self
+            .host(from)
+            .weft(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])
+            .text()?;
+        let line = list.lines().find(|line| line.ends_with("Leader")).ok_or(list.clone())?;
+        let name = line.split(' ').next().unwrap_or_default();
+        name.trim_start_matches('n').parse().map_err(|_| list)
+    }
+
     /// Makes a service of `peer serve 80` from host 1 and waits until it runs. `flags` stand before
     /// the image.
     pub fn serve(&self, name: &str, flags: &[&str]) {
