@@ -1,6 +1,6 @@
 //! `weft node ...`
 
-use std::{cell::RefCell, io::Write as _};
+use std::cell::RefCell;
 
 use tonic::Status;
 use weft_proto::v1;
