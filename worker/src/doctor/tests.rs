@@ -262,8 +262,9 @@ const TABLE: &[Row] = {
             })));
         }),
         (Warning, "links", "packets of the link with node n2 were dropped", |f| {
-            member(f).links =
-                Some(Ok(links(|peer| drop(peer.drops.insert("spoofed-source".into(), 1)))));
+            member(f).links = Some(Ok(links(|peer| {
+                peer.drops.insert("spoofed-source".into(), 1);
+            })));
         }),
         (Warning, "links", "from whom is not known", |f| {
             let mut links = links(|_| {});

@@ -175,15 +175,20 @@ impl Local {
             return Ok(());
         }
         let start = self.propose_start(request, id).await?;
-        Self::started(&cell, start).await
+        Self::started(&cell, id, start).await
     }
 
-    async fn started(cell: &Cell, start: u64) -> Result<(), CallError> {
+    /// Waits until a start was taken up.
+    async fn started(cell: &Cell, id: ContainerId, start: u64) -> Result<(), CallError> {
         let mut live = cell.live.subscribe();
         // The cell is ours, so it does not end.
-        let Ok(live) = live.wait_for(|live| live.start >= start).await else { return Ok(()) };
+        let Ok(live) = live.wait_for(|live| live.start >= start || live.gone).await else {
+            return Ok(());
+        };
         match &live.failed {
             Some(failure) if failure.start == start => Err(CallError::Start(failure.clone())),
+            // Removed by somebody before it was begun.
+            _ if live.start < start => Err(not_found("container", &id.short()).into()),
             Some(_) | None => Ok(()),
         }
     }
@@ -230,7 +235,7 @@ impl Local {
         let cell = self.table.cell(id);
         cell.steer(Steer { grace, ..Steer::default() });
         let start = self.propose_start(request, id).await?;
-        Self::started(&cell, start).await
+        Self::started(&cell, id, start).await
     }
 
     /// Ends a container, and comes back when it has ended. Success if it had.

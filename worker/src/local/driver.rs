@@ -40,8 +40,14 @@ struct Run {
     _health: Option<Watching>,
 }
 
-/// Takes one container all its way. Ends when nothing of it is left.
-pub(super) async fn drive(local: Arc<Local>, id: ContainerId, known: Known, found: Option<Found>) {
+/// Takes one container all its way. Ends when nothing of it is left. `left` is what an earlier run of
+/// the daemon has left of it; none of a new one, which is run though somebody has asked for that already.
+pub(super) async fn drive(
+    local: Arc<Local>,
+    id: ContainerId,
+    known: Known,
+    left: Option<Option<Found>>,
+) {
     let cell = local.table.cell(id);
     let (taken, restarts) = (0, 0);
     let mut driver = Driver {
@@ -54,7 +60,10 @@ pub(super) async fn drive(local: Arc<Local>, id: ContainerId, known: Known, foun
         backoff: Backoff::default(),
         made: false,
     };
-    let mut up = driver.adopt(found).await;
+    let mut up = match left {
+        Some(found) => driver.adopt(found).await,
+        None => None,
+    };
     while let Some(container) = driver.container() {
         up = match (container.wanted, up.take()) {
             (Wanted::Removed, run) => return driver.remove(&container, run).await,

@@ -10,7 +10,7 @@ use weft_model::{
 use super::{Leftovers, Local, driver, live::Phase};
 
 impl Local {
-    /// Drives the containers; `leftovers` are those that the runtime has from an earlier run.
+    /// Drives the containers; `leftovers` are those of an earlier run.
     pub async fn run(self: Arc<Self>, mut leftovers: Leftovers) {
         self.revive().await;
         let mut state = self.engine.watch();
@@ -90,8 +90,8 @@ impl Drivers {
             local.table.cell(id).see(|live| live.phase = Phase::Starting);
         }
         let (told, known) = watch::channel(Some(Arc::clone(container)));
-        let found = left.remove(&id);
-        self.set.spawn(driver::drive(Arc::clone(local), id, known, found));
+        let left = left.remove(&id);
+        self.set.spawn(driver::drive(Arc::clone(local), id, known, left));
         self.told.insert(id, told);
     }
 }

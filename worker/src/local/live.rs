@@ -75,6 +75,8 @@ pub struct Live {
     pub failed: Option<Failure>,
     /// Its health while it runs; none without a health check.
     pub health: Option<Health>,
+    /// Nobody drives it any more: it was removed.
+    pub gone: bool,
 }
 
 /// How a container is to be stopped the next time.
@@ -151,7 +153,9 @@ impl Table {
 
     /// Drops a container's; those who look at it see that there is no more.
     pub fn forget(&self, id: ContainerId) {
-        lock(&self.cells).remove(&id);
+        if let Some(cell) = lock(&self.cells).remove(&id) {
+            cell.see(|live| live.gone = true);
+        }
     }
 }
 

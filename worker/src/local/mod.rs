@@ -90,8 +90,9 @@ pub struct Local {
     names: name::Names,
 }
 
-/// Containers of `weft run` that the runtime has, by ID.
-pub type Leftovers = BTreeMap<ContainerId, Found>;
+/// The containers that an earlier run of the daemon has left in the state, each with what the runtime
+/// has of it. All others are new: nothing of them can have run.
+pub type Leftovers = BTreeMap<ContainerId, Option<Found>>;
 
 impl Opened {
     /// Reads what is kept, and makes the predefined networks or gives them the daemon's settings.
@@ -114,12 +115,13 @@ impl Opened {
     /// Takes out of `found` what is of `weft run`: what the state knows, and strangers.
     pub fn sort_found(&self, found: Vec<Found>) -> (Leftovers, Vec<Found>, Vec<Found>) {
         let state = self.engine.state();
-        let (mut own, mut strangers, mut others) = (Leftovers::new(), Vec::new(), Vec::new());
+        let mut own: Leftovers = state.containers().map(|known| (known.id, None)).collect();
+        let (mut strangers, mut others) = (Vec::new(), Vec::new());
         for found in found {
             let id = found.id.as_str().parse().ok();
             match id.filter(|id| state.container(*id).is_some()) {
                 Some(id) => {
-                    own.insert(id, found);
+                    own.insert(id, Some(found));
                 }
                 None if make::is_ours(&found) => strangers.push(found),
                 None => others.push(found),
@@ -131,7 +133,8 @@ impl Opened {
     /// The sandboxes of containers that run: the first look at the kernel must know them.
     pub fn adopted(&self, leftovers: &Leftovers) -> BTreeMap<Holder, Plumbed> {
         let state = self.engine.state();
-        let plumbed = |(id, found): (&ContainerId, &Found)| {
+        let plumbed = |(id, found): (&ContainerId, &Option<Found>)| {
+            let found = found.as_ref()?;
             let container = state.container(*id)?;
             Some((Holder::Container(*id), make::adopted(container, found)?))
         };

@@ -328,14 +328,20 @@ fn step(ends: &mut Ends, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> 
         }
         1 => {
             // A packet of the node, changed on its way.
-            let Some(mut sealed) = ends.seal(&body) else { return Ok(renew(ends)) };
+            let Some(mut sealed) = ends.seal(&body) else {
+                renew(ends);
+                return Ok(());
+            };
             let at = bytes.choose_index(sealed.len())?;
             sealed[at] ^= bytes.arbitrary::<u8>()? | 1;
             ends.receiver.take(PORT, ends.source, &sealed);
             assert_eq!(ends.received(), before, "byte {at} of a packet was changed");
         }
         2 => {
-            let Some(sealed) = ends.seal(&body) else { return Ok(renew(ends)) };
+            let Some(sealed) = ends.seal(&body) else {
+                renew(ends);
+                return Ok(());
+            };
             ends.receiver.take(PORT, ends.source, &sealed);
         }
         _ => {
@@ -348,7 +354,10 @@ fn step(ends: &mut Ends, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> 
             let vni = if kind & 0x10 == 0 { VNI } else { u32::from(kind) };
             let mut packet = vec![0; segments.length(0)];
             segments.write(0, &Outer::new(OUTER[1], OUTER[0], vni), &mut packet);
-            let Some(sealed) = ends.seal(&packet) else { return Ok(renew(ends)) };
+            let Some(sealed) = ends.seal(&packet) else {
+                renew(ends);
+                return Ok(());
+            };
             ends.receiver.take(PORT, ends.source, &sealed);
             assert!(ends.received() > before, "an authentic packet was not taken");
             ends.receiver.take(PORT, ends.source, &sealed);
