@@ -491,6 +491,9 @@ pub struct Task {
     pub start_at: Time,
     /// How many tasks of this slot failed in a row before it.
     pub attempt: u32,
+    /// Since when it ran, or had run when it ended; none if it never came so far.
+    #[serde(default)]
+    pub ran_since: Option<Time>,
     /// Why it waits.
     pub stuck: Option<Stuck>,
     /// The node has nothing of it any more (or never had).

@@ -255,7 +255,8 @@ pub fn address_pool(text: &str) -> Result<AddressPool, String> {
 /// `HOST:PORT`; without a port it is 2377.
 pub fn host_port(text: &str) -> Result<String, String> {
     const DEFAULT_PORT: u16 = 2377;
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(std::net::SocketAddr::new(ip, DEFAULT_PORT).to_string());
     }
     let (host, port) = match text.rsplit_once(':') {

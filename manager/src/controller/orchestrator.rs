@@ -121,7 +121,7 @@ fn restart(service: &Service, ended: &Task, now: Time) -> Option<(u32, Time)> {
         RestartCondition::OnFailure => ended.status.state != TaskState::Complete,
         RestartCondition::None => false,
     };
-    let was_healthy = ended.status.since.since(ended.start_at.max(ended.meta.created)) >= HEALTHY;
+    let was_healthy = ended.ran_since.is_some_and(|run| ended.status.since.since(run) >= HEALTHY);
     let attempt = if was_healthy { 1 } else { ended.attempt + 1 };
     let exhausted = policy.max_attempts > 0 && ended.attempt >= policy.max_attempts;
     if !wanted || exhausted {

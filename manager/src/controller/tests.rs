@@ -282,6 +282,31 @@ fn a_task_that_ends_is_restarted_with_back_off() {
     assert!(world.state.tasks_of(WEB).count() <= 5, "the history is bounded");
 }
 
+/// A health check may take minutes to give a task up: that is no life of minutes.
+#[test]
+fn only_a_task_that_ran_for_long_begins_its_count_of_failures_anew() {
+    let mut world = World::new(1, "10.0.0.0/24");
+    world.web(1, |_| {});
+    let minutes = Duration::from_secs(120);
+    for failures in 1..=3 {
+        world.think();
+        let task = world.live().remove(0);
+        world.report(node_id(1), &task, TaskState::Starting);
+        world.now = world.now + minutes;
+        world.report(node_id(1), &task, TaskState::Failed);
+        world.think();
+        let next = world.live().remove(0);
+        assert_eq!(next.attempt, failures);
+        world.now = next.start_at;
+    }
+    world.settle();
+    world.now = world.now + minutes;
+    let task = world.live().remove(0);
+    world.report(node_id(1), &task, TaskState::Failed);
+    world.think();
+    assert_eq!(world.live().remove(0).attempt, 1);
+}
+
 #[test]
 fn a_policy_without_restarts_leaves_the_slot_as_it_ended() {
     let mut world = World::new(1, "10.0.0.0/24");

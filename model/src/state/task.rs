@@ -54,6 +54,7 @@ impl State {
             attachments: Vec::new(),
             start_at,
             attempt,
+            ran_since: None,
             stuck: None,
             released: true,
         };
@@ -163,6 +164,9 @@ impl State {
             if report.state > task.status.state && report.state > TaskState::Assigned {
                 let now = self.now;
                 self.change_task(report.task, |task| {
+                    if report.state == TaskState::Running {
+                        task.ran_since = Some(now);
+                    }
                     task.status = TaskStatus {
                         state: report.state,
                         since: now,
