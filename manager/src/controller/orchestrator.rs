@@ -133,26 +133,28 @@ fn restart(service: &Service, ended: &Task, now: Time) -> Option<(u32, Time)> {
 
 /// Of several tasks that fill one slot, one stays: of the present spec rather than not, and of those
 /// the oldest, so that a node that returns keeps its tasks and their addresses. While an update
-/// starts the new one first, the old one stays until the new one runs.
+/// starts the new one first, one old one stays until the new one runs: more would keep what it needs.
 fn keep_one(draft: &mut Draft, service: &Service, filling: &[Arc<Task>]) {
     let current = |task: &Task| task.spec_version == service.spec_version;
     let ready = |task: &Task| {
         task.node.and_then(|node| draft.state().node(node)).is_some_and(|node| node.in_touch())
     };
-    let keeper = filling
-        .iter()
-        .max_by_key(|task| {
-            let settled = runs(task) && ready(task);
-            (current(task), settled, std::cmp::Reverse((task.meta.created, task.id)))
-        })
-        .map(|task| (task.id, current(task) && !runs(task)));
-    let Some((keeper, starting)) = keeper else { return };
+    let rank = |task: &&Arc<Task>| {
+        let settled = runs(task) && ready(task);
+        (current(task), settled, std::cmp::Reverse((task.meta.created, task.id)))
+    };
+    let Some(keeper) = filling.iter().max_by_key(rank) else { return };
+    let starting = current(keeper) && !runs(keeper);
     let start_first = service.spec.update.order == UpdateOrder::StartFirst;
+    let until_then = filling
+        .iter()
+        .filter(|task| start_first && starting && !current(task))
+        .max_by_key(rank)
+        .map(|task| task.id);
     let others: Vec<_> = filling
         .iter()
-        .filter(|task| task.id != keeper)
-        .filter(|task| !(start_first && starting && !current(task)))
         .map(|task| task.id)
+        .filter(|task| *task != keeper.id && Some(*task) != until_then)
         .collect();
     for task in others {
         draft.decide(Command::Stop { task, desired: Desired::Shutdown });

@@ -492,6 +492,30 @@ fn an_update_replaces_one_task_after_the_other() {
     }
 }
 
+/// A node has returned with a task that was replaced: both hold one of the network's five addresses.
+#[test]
+fn an_update_that_starts_first_finds_room_beside_a_slot_with_two_tasks() {
+    let mut world = World::new(4, "10.0.0.0/29");
+    world.web(3, |spec| spec.update.order = UpdateOrder::StartFirst);
+    world.settle();
+    let away = world.live()[0].node.unwrap();
+    let set = |world: &mut World, state| {
+        world.apply(Command::SetNodeState { id: away, state, message: String::new() });
+    };
+    set(&mut world, NodeState::Down);
+    world.settle();
+    set(&mut world, NodeState::Ready);
+    world.update(|spec| spec.container.env = vec!["A=1".into()]);
+    for _ in 0..30 {
+        world.think();
+        world.work();
+        world.now = world.now + Duration::from_millis(10);
+    }
+    let update = world.state.service(WEB).unwrap().update.clone().unwrap();
+    assert_eq!(update.state, UpdateState::Completed);
+    assert_eq!(world.live().len(), 3);
+}
+
 #[test]
 fn an_update_whose_task_fails_is_paused() {
     let mut world = World::new(1, "10.0.0.0/24");

@@ -78,7 +78,7 @@ pub(super) fn next(random: &mut StdRng) -> Vec<(u64, Fault)> {
     let host = random.random_range(1..=HOSTS);
     let manager = random.random_range(1..=MANAGERS);
     let away = at + random.random_range(100..AWAY);
-    match random.random_range(0..24) {
+    match random.random_range(0..28) {
         0..=2 => crash(random, manager, at, away),
         3 | 4 => crash(random, host, at, away),
         5 => (1..=MANAGERS)
@@ -95,18 +95,18 @@ pub(super) fn next(random: &mut StdRng) -> Vec<(u64, Fault)> {
             vec![(at, Fault::Split(vec![host, other]))]
         }
         12 => vec![(at, Fault::SplitLeader)],
-        13 => {
+        13..=15 => {
             let to = random.random_range(1..=HOSTS);
             vec![(at, Fault::OneWay { from: host, to })]
         }
-        14 => vec![(at, Fault::Weather(weather(random)))],
-        15 => vec![(at, Fault::Weather(Weather::FAIR))],
-        16 => {
+        16 => vec![(at, Fault::Weather(weather(random)))],
+        17 => vec![(at, Fault::Weather(Weather::FAIR))],
+        18..=20 => {
             let takes = Duration::from_millis(random.random_range(0..20));
             vec![(at, Fault::SlowDisk(manager, takes))]
         }
-        17 | 18 => vec![(at, Fault::Refusals(host))],
-        19 | 20 => vec![(at, Fault::Drift(host))],
+        21 | 22 => vec![(at, Fault::Refusals(host))],
+        23 | 24 => vec![(at, Fault::Drift(host))],
         _ => vec![(at, Fault::Heal)],
     }
 }

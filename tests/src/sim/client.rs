@@ -83,6 +83,8 @@ impl Client {
         let network = self.caller.pick(networks.len()).map(|index| networks[index].clone());
         let service = self.caller.pick(services.len()).map(|index| services[index].clone());
         let attachment = self.caller.pick(attachments.len()).map(|i| attachments[i].clone());
+        let roomy: Vec<_> = networks.iter().filter(|name| room(&entries, name) > 0).collect();
+        let roomy = self.caller.pick(roomy.len()).map(|index| roomy[index].clone());
         let room = network.as_ref().map_or(0, |network| room(&entries, network));
         // To begin with, what faults can do harm to.
         if networks.is_empty() {
@@ -91,7 +93,7 @@ impl Client {
         if services.is_empty() {
             return self.create_service(network.filter(|_| room > REPLICAS_MAX as usize)).await;
         }
-        match (self.caller.random.random_range(0..21), network, service, attachment) {
+        match (self.caller.random.random_range(0..24), network, service, attachment) {
             (0 | 1, ..) if networks.len() < NETWORKS_MAX => self.create_network().await,
             (2..=4, network, ..) if services.len() < SERVICES_MAX => {
                 // With its virtual address.
@@ -102,12 +104,16 @@ impl Client {
             (8 | 9, _, Some(service), _) => self.update(service.spec).await,
             (10, _, Some(service), _) => self.remove_service(service.spec.name).await,
             (11, Some(network), ..) => self.remove_network(network).await,
-            (12, _, Some(service), _) if service.previous.is_some() => {
+            (12 | 22 | 23, _, Some(service), _) if service.previous.is_some() => {
                 self.roll_back(service).await
             }
-            (13..=15, Some(network), ..) if room > 0 => self.attach(network).await,
-            (16 | 17, _, _, Some(name)) => self.detach(name).await,
-            (18, _, _, Some(name)) => self.close(&name),
+            (13..=16, ..) => match roomy {
+                Some(network) => self.attach(network).await,
+                None if networks.len() < NETWORKS_MAX => self.create_network().await,
+                None => {}
+            },
+            (17..=20, _, _, Some(name)) => self.detach(name).await,
+            (21, _, _, Some(name)) => self.close(&name),
             (_, _, Some(service), _) => self.get(&service.spec).await,
             (_, _, None, _) => {}
         }
