@@ -492,7 +492,8 @@ fn an_update_replaces_one_task_after_the_other() {
     }
 }
 
-/// A node has returned with a task that was replaced: both hold one of the network's five addresses.
+/// A node returns with a task that was replaced, when the next one waits already for one of the network's
+/// five addresses.
 #[test]
 fn an_update_that_starts_first_finds_room_beside_a_slot_with_two_tasks() {
     let mut world = World::new(4, "10.0.0.0/29");
@@ -504,8 +505,9 @@ fn an_update_that_starts_first_finds_room_beside_a_slot_with_two_tasks() {
     };
     set(&mut world, NodeState::Down);
     world.settle();
-    set(&mut world, NodeState::Ready);
     world.update(|spec| spec.container.env = vec!["A=1".into()]);
+    world.think();
+    set(&mut world, NodeState::Ready);
     for _ in 0..30 {
         world.think();
         world.work();
