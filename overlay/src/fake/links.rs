@@ -4,16 +4,7 @@ use super::*;
 
 /// The loopback device of a new namespace.
 pub(super) fn loopback() -> Object {
-    let link = Link {
-        kind: LinkKind::Loopback,
-        alias: String::new(),
-        mac: None,
-        mtu: 0,
-        master: None,
-        port: None,
-        up: false,
-    };
-    Object::Link("lo".to_owned(), link)
+    Object::Link("lo".to_owned(), Link::bare(LinkKind::Loopback))
 }
 
 impl FakeKernel {

@@ -89,16 +89,8 @@ fn try_out() -> Result<(), KernelError> {
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| KernelError::errno("unshare", errno as i32))?;
     let mut route = Socket::open(libc::NETLINK_ROUTE)?;
-    let link = Link {
-        kind: LinkKind::WireGuard,
-        alias: String::new(),
-        mac: None,
-        mtu: 0,
-        master: None,
-        port: None,
-        up: false,
-    };
-    let create = link::create("wg", &link).ok_or_else(|| refusal(libc::EINVAL))?;
+    let create = link::create("wg", &Link::bare(LinkKind::WireGuard))
+        .ok_or_else(|| refusal(libc::EINVAL))?;
     let answers = route.request(vec![create]);
     let answers = answers.map_err(|error| KernelError::io("rtnetlink", &error))?;
     answers.into_iter().find(Result::is_err).unwrap_or(Ok(())).map_err(refusal)?;

@@ -111,15 +111,7 @@ fn by_rank<'a>(
 /// What every sandbox has, whatever its networks.
 fn basics(sandbox: &Sandbox) -> Objects {
     let mut inside = Objects::new();
-    let loopback = Link {
-        kind: LinkKind::Loopback,
-        alias: String::new(),
-        mac: None,
-        mtu: 0,
-        master: None,
-        port: None,
-        up: true,
-    };
+    let loopback = Link { up: true, ..Link::bare(LinkKind::Loopback) };
     put(&mut inside, Object::Link("lo".to_owned(), loopback));
     let bare = sandbox.attachments.is_empty() && sandbox.vips.is_empty();
     if bare && sandbox.dns_port.is_none() {

@@ -24,6 +24,14 @@ pub struct Link {
     pub up: bool,
 }
 
+impl Link {
+    /// A device of this kind that is down and of which nothing is set.
+    pub fn bare(kind: LinkKind) -> Self {
+        let (alias, mac, mtu) = (String::new(), None, 0);
+        Self { kind, alias, mac, mtu, master: None, port: None, up: false }
+    }
+}
+
 /// What a link is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkKind {

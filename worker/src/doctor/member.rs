@@ -131,11 +131,13 @@ fn clocks(managers: &[Called]) -> Vec<Finding> {
     });
     let findings: Vec<_> = silent.chain(wrong).collect();
     let answered = others().filter(|manager| manager.clock.is_ok()).count();
-    match findings.is_empty() {
-        true => {
+    match (findings.is_empty(), answered) {
+        (true, 0) => vec![Finding::ok("managers", "no other is there to be asked")],
+        (true, 1) => vec![Finding::ok("managers", "the other answers, with the same time")],
+        (true, _) => {
             vec![Finding::ok("managers", format!("{answered} others answer, with the same time"))]
         }
-        false => findings,
+        (false, _) => findings,
     }
 }
 
